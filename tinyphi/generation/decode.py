@@ -1,0 +1,271 @@
+"""Autoregressive decoding: read the prompt once, then one token after another.
+
+`prefill` and `decode_one` are the two halves; `stream` and `generate` put them into a loop.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tinyphi.errors import InputError
+from tinyphi.generation.sampling import Choice, Greedy, Sampler
+from tinyphi.model.cache import KeyValueCache
+from tinyphi.model.transformer import Phi3
+
+Prompt = Sequence[int] | Sequence[Sequence[int]] | Tensor
+
+
+class TextStream(Protocol):
+    """Turns ids into text one at a time; see `tinyphi.tokenizer`."""
+
+    def push(self, token: int) -> str: ...
+
+    def finish(self) -> str: ...
+
+
+class TextDecoder(Protocol):
+    """What decoding needs of a tokenizer."""
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]: ...
+
+    def stream(self) -> TextStream: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """One new token of one row, and what led to it."""
+
+    id: int  # the token chosen; may be a stop id
+    text: str  # text that became complete with it, "" while a character or a stop string is unfinished
+    logits: Tensor  # (v) float32, as the sampler shaped them
+    kept: Tensor  # (v) bool, the tokens that could be drawn
+    cuts: dict[str, Tensor]  # by the cut's name: (v) bool, the tokens it removed
+    cache_bytes: int  # of the whole batch, after this step
+    seconds: float  # spent on this step, sampling included; the first one holds the prefill
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(v) the distribution before the cuts."""
+        return self.logits.softmax(dim=-1)
+
+    @property
+    def entropy(self) -> float:
+        """Of the distribution before the cuts, in bits: 0 is certainty, log2(v) is no idea."""
+        return float(torch.special.entr(self.probabilities.double()).sum() / torch.log(torch.tensor(2.0)))
+
+
+@dataclass
+class GenerationTrace:
+    """Everything that happened while generating, to look at afterwards."""
+
+    prompts: list[list[int]] = field(default_factory=list)
+    rows: list[list[Step]] = field(default_factory=list)
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps of the first row."""
+        return self.rows[0] if self.rows else []
+
+
+@dataclass(frozen=True)
+class Generated:
+    """New tokens of each row, without prompt and stop id, and their text where a tokenizer was given."""
+
+    ids: list[list[int]]
+    texts: list[str]
+
+
+@torch.no_grad()
+def prefill(model: Phi3, ids: Tensor, cache: KeyValueCache, segments: Tensor | None = None) -> Tensor:
+    """Read a prompt: ids (b t) → logits (b v) of the token that follows it. The cache takes it in."""
+    return model.logits(model.hidden(ids, segments, cache)[:, -1:])[:, 0]
+
+
+@torch.no_grad()
+def decode_one(model: Phi3, ids: Tensor, cache: KeyValueCache, segments: Tensor | None = None) -> Tensor:
+    """Read one token of each row: ids (b) → logits (b v) of the token that follows it."""
+    return model.logits(model.hidden(ids[:, None], segments, cache))[:, 0]
+
+
+def stream(
+    model: Phi3,
+    ids: Sequence[int] | Tensor,
+    *,
+    tokenizer: TextDecoder | None = None,
+    max_new_tokens: int = 64,
+    sampler: Greedy | Sampler = Greedy(),
+    stop_ids: Sequence[int] | None = None,
+    stop_strings: Sequence[str] = (),
+    trace: GenerationTrace | None = None,
+) -> Iterator[Step]:
+    """Generate for one prompt and yield each `Step` as it comes.
+
+    ids: the prompt. tokenizer: needed for text and for stop strings; its stop ids count unless `stop_ids`
+    are given. Ends after a stop id, a stop string or `max_new_tokens` tokens.
+    Raises InputError for an empty prompt or arguments that do not fit together.
+    """
+    for steps in _decode(
+        model, ids, tokenizer, max_new_tokens, sampler, stop_ids, stop_strings, trace or GenerationTrace()
+    ):
+        step = steps[0]
+        assert step is not None  # a single row ends the loop when it is finished
+        yield step
+
+
+def generate(
+    model: Phi3,
+    ids: Prompt,
+    *,
+    tokenizer: TextDecoder | None = None,
+    max_new_tokens: int = 64,
+    sampler: Greedy | Sampler = Greedy(),
+    stop_ids: Sequence[int] | None = None,
+    stop_strings: Sequence[str] = (),
+    trace: GenerationTrace | None = None,
+) -> Generated:
+    """Generate for one prompt or for a batch of prompts of any lengths. Arguments as for `stream`."""
+    stop_ids = _stop_ids(tokenizer, stop_ids)
+    new: list[list[int]] = [[] for _ in _rows(ids)]
+    texts = [""] * len(new)
+    for steps in _decode(
+        model, ids, tokenizer, max_new_tokens, sampler, stop_ids, stop_strings, trace or GenerationTrace()
+    ):
+        for row, step in enumerate(steps):
+            if step is not None:
+                new[row] += [step.id] if step.id not in stop_ids else []
+                texts[row] += step.text
+    return Generated(new, texts if tokenizer is not None else [])
+
+
+def _decode(
+    model: Phi3,
+    prompt: Prompt,
+    tokenizer: TextDecoder | None,
+    max_new_tokens: int,
+    sampler: Greedy | Sampler,
+    stop_ids: Sequence[int] | None,
+    stop_strings: Sequence[str],
+    trace: GenerationTrace,
+) -> Iterator[list[Step | None]]:
+    """The loop: one list of steps per new token, None for rows that have already ended."""
+    if max_new_tokens < 1:
+        raise InputError(f"max_new_tokens is {max_new_tokens}; it must be at least 1.")
+    if stop_strings and tokenizer is None:
+        raise InputError("Stop strings need text: pass tokenizer=… as well.")
+    prompts = _rows(prompt)
+    trace.prompts, trace.rows = prompts, [[] for _ in prompts]
+    device = model.embed_tokens.weight.device
+    ids, segments = left_pad(prompts, device)
+    rows = [_Row(tokenizer, _stop_ids(tokenizer, stop_ids), stop_strings) for _ in prompts]
+    cache = model.new_cache(len(prompts))
+    generator = torch.Generator(device)
+    generator.manual_seed(sampler.seed) if sampler.seed is not None else generator.seed()
+    previous = ids.masked_fill(segments == 0, -1)
+    started = time.perf_counter()
+    logits = prefill(model, ids, cache, segments)
+    for count in range(1, max_new_tokens + 1):
+        choice = sampler.choose(logits, previous, generator)
+        alive = torch.tensor([[not row.ended] for row in rows], device=device)
+        seconds = time.perf_counter() - started
+        steps = _take(rows, choice, cache.bytes, seconds, count == max_new_tokens)
+        for recorded, step in zip(trace.rows, steps, strict=True):
+            recorded += [] if step is None else [step]
+        yield steps
+        if all(row.ended for row in rows):
+            return
+        previous = torch.cat((previous, choice.ids[:, None].where(alive, -1)), dim=1)
+        started = time.perf_counter()
+        logits = decode_one(model, choice.ids, cache, segments=alive.long())
+
+
+def left_pad(rows: Sequence[Sequence[int]], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Rows of different lengths → ids and segments (b t), padded on the left, where segments are 0.
+
+    On the left, because then the last column holds the last token of every row.
+    """
+    longest = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.int64)
+    segments = torch.zeros_like(ids)
+    for number, row in enumerate(rows):
+        ids[number, longest - len(row) :] = torch.tensor(row, dtype=torch.int64)
+        segments[number, longest - len(row) :] = 1
+    return ids.to(device), segments.to(device)
+
+
+class _Row:
+    """One row's text so far: ends it at a stop id or a stop string, and holds back what may become one."""
+
+    def __init__(
+        self, tokenizer: TextDecoder | None, stop_ids: Sequence[int], stop_strings: Sequence[str]
+    ) -> None:
+        self.ended = False
+        self._text = None if tokenizer is None else tokenizer.stream()
+        self._stop_ids = stop_ids
+        self._stop_strings = [stop for stop in stop_strings if stop]
+        self._held = ""
+
+    def take(self, token: int, last: bool) -> str:
+        """Take in a token and return the text that is now certain. `last`: no more tokens will come."""
+        self.ended = token in self._stop_ids or last
+        if self._text is None:
+            return ""
+        if token not in self._stop_ids:
+            self._held += self._text.push(token)
+        if self.ended:
+            self._held += self._text.finish()
+        found = [self._held.find(stop) for stop in self._stop_strings if stop in self._held]
+        if found:
+            self.ended = True
+            return self._held[: min(found)]
+        keep = 0 if self.ended else max(map(self._overlap, self._stop_strings), default=0)
+        released = self._held[: len(self._held) - keep]
+        self._held = self._held[len(released) :]
+        return released
+
+    def _overlap(self, stop: str) -> int:
+        """How many of the last characters could be the beginning of `stop`."""
+        sizes = range(min(len(stop), len(self._held)), 0, -1)
+        return next((size for size in sizes if self._held.endswith(stop[:size])), 0)
+
+
+def _take(
+    rows: list[_Row], choice: Choice, cache_bytes: int, seconds: float, last: bool
+) -> list[Step | None]:
+    steps: list[Step | None] = []
+    for number, (row, token) in enumerate(zip(rows, choice.ids.tolist(), strict=True)):
+        if row.ended:
+            steps.append(None)
+            continue
+        cuts = {name: removed[number] for name, removed in choice.cuts.items()}
+        text = row.take(token, last)
+        steps.append(
+            Step(token, text, choice.logits[number], choice.kept[number], cuts, cache_bytes, seconds)
+        )
+    return steps
+
+
+def _rows(prompt: Prompt) -> list[list[int]]:
+    """A prompt in any of its forms as a list of rows of ids."""
+    if isinstance(prompt, Tensor):
+        prompt = prompt.tolist()
+    rows = list(prompt)
+    if not rows or isinstance(rows[0], int):
+        rows = [rows]
+    checked = [list(row) for row in rows]
+    if not all(row and all(isinstance(token, int) for token in row) for row in checked):
+        raise InputError(
+            "A prompt is a list of ids, a list of such lists or a (b t) tensor, and no row may be empty; "
+            "tokenizer.encode(text) makes one."
+        )
+    return checked
+
+
+def _stop_ids(tokenizer: TextDecoder | None, stop_ids: Sequence[int] | None) -> Sequence[int]:
+    if stop_ids is not None:
+        return stop_ids
+    return () if tokenizer is None else tokenizer.stop_ids

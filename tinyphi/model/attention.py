@@ -1,0 +1,106 @@
+"""Grouped-query attention: every token asks, every earlier token may answer.
+
+    one key/value head per query head     groups of query heads share one
+    Q Q Q Q Q Q Q Q                       Q Q Q Q Q Q Q Q
+    K K K K K K K K    (Phi-3-mini)       K       K          (Phi-3-medium: 40 heads, 10 groups)
+    V V V V V V V V                       V       V
+
+Sharing shrinks the cache, not the number of questions.
+"""
+
+import torch
+from einops import einsum, rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tinyphi.config import PhiConfig
+from tinyphi.model.cache import KeyValueCache
+from tinyphi.model.linear import Linear
+from tinyphi.model.rope import rotate
+from tinyphi.model.trace import Trace
+
+
+class Attention(nn.Module):
+    """Multi-head attention with rotated queries and keys; queries, keys and values come from one matrix.
+
+    Source: Vaswani et al. 2017 (arXiv 1706.03762), eq. 1; Ainslie et al. 2023 (arXiv 2305.13245) for the
+    groups; `Phi3Attention` in transformers.
+    """
+
+    def __init__(self, config: PhiConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.head_dim = config.head_dim
+        self.heads = [config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads]
+        self.qkv_proj = Linear(config.hidden_size, sum(self.heads) * config.head_dim)
+        self.o_proj = Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        cache: KeyValueCache | None,
+        trace: Trace,
+    ) -> Tensor:
+        """x (b t d), cos and sin (b t r), mask (b t s) bool → (b t d).
+
+        Without a mask every token sees all earlier ones (and all cached ones, if there are any).
+        """
+        heads = rearrange(self.qkv_proj(x), "b t (heads c) -> b heads t c", c=self.head_dim)
+        queries, keys, values = torch.split(heads, self.heads, dim=1)
+        turned = rotate(heads[:, : -self.heads[2]], cos, sin)  # queries and keys turn by the same angles
+        if trace:
+            trace.record("queries", queries, "b h t c")
+            trace.record("keys", keys, "b n t c")
+            trace.record("values", values, "b n t c")
+        queries, keys = torch.split(turned, self.heads[:2], dim=1)
+        if trace:
+            trace.record("rotated_queries", queries, "b h t c")
+            trace.record("rotated_keys", keys, "b n t c")
+        if cache is not None:
+            keys, values = cache.update(self.layer, keys, values)
+        if trace:
+            assert mask is not None  # the model always builds one for a trace
+            mixed = explicit_attention(queries, keys, values, mask, trace)
+        else:
+            mixed = fused_attention(queries, keys, values, mask)
+        output: Tensor = self.o_proj(rearrange(mixed, "b h t c -> b t (h c)"))
+        trace.record("output", output, "b t d")
+        return output
+
+
+def explicit_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, trace: Trace) -> Tensor:
+    """Scores, mask, softmax, mix: each step visible. (b h t c), (b n s c), (b n s c), (b t s) → (b h t c).
+
+    The softmax is taken in float32, as the reference's "eager" attention does.
+    """
+    grouped = rearrange(queries, "b (n g) t c -> b n g t c", n=keys.shape[1])
+    scores = einsum(grouped, keys, "b n g t c, b n s c -> b n g t s") * queries.shape[-1] ** -0.5
+    hidden = scores.masked_fill(~mask[:, None, None], float("-inf"))
+    weights = hidden.softmax(dim=-1, dtype=torch.float32).to(queries.dtype)
+    mixed = einsum(weights, values, "b n g t s, b n s c -> b n g t c")
+    trace.record("scores", rearrange(scores, "b n g t s -> b (n g) t s"), "b h t s")
+    trace.record("weights", rearrange(weights, "b n g t s -> b (n g) t s"), "b h t s")
+    all_heads: Tensor = rearrange(mixed, "b n g t c -> b (n g) t c")
+    trace.record("mixed", all_heads, "b h t c")
+    return all_heads
+
+
+def fused_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """The same result from one call that never stores the scores; shapes as in `explicit_attention`."""
+    tokens, groups = queries.shape[2], queries.shape[1] // keys.shape[1]
+    if tokens == 1 and groups > 1:
+        # One token has no earlier queries to hide from: let the g heads of a group be g queries of one head.
+        grouped = rearrange(queries, "b (n g) 1 c -> b n g c", g=groups)
+        mixed = F.scaled_dot_product_attention(grouped, keys, values, mask if mask is None else mask[:, None])
+        return mixed.flatten(1, 2).unsqueeze(2)
+    return F.scaled_dot_product_attention(
+        queries,
+        keys,
+        values,
+        attn_mask=None if mask is None else mask[:, None],
+        is_causal=mask is None and tokens > 1,
+        enable_gqa=groups > 1,
+    )

@@ -1,0 +1,141 @@
+"""The key/value cache: what decoding remembers, so that each new token costs one token's work."""
+
+import torch
+from torch import Tensor
+
+from tinyphi.config import PhiConfig
+from tinyphi.errors import InputError, MemoryShortage
+
+_SMALLEST = 64  # tokens that a growing cache first makes room for
+_SLACK = 256  # tokens beyond the window, so that old ones are dropped in batches
+
+
+class KeyValueCache:
+    """Keys and values of the tokens seen so far, for each layer: two (b n room c) tensors.
+
+    With `max_tokens` the room is allocated at once and more is an error; without, it doubles when needed.
+    In a model with a sliding window only the tokens that can still be seen are kept, so a long text takes
+    no more room than the window. The ids and segments of all tokens stay known: they are what is needed
+    when the keys must be computed again (LongRoPE changing its factors, or a call that was interrupted).
+    """
+
+    def __init__(
+        self, config: PhiConfig, batch: int, max_tokens: int | None, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        for name, value in (("batch", batch), ("max_tokens", max_tokens)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise InputError(f"A cache's {name} is {value!r}; it must be a whole number of at least 1.")
+        self.config = config
+        self.max_tokens = max_tokens
+        self.ids = torch.empty(batch, 0, dtype=torch.int64, device=device)
+        self.segments = torch.empty(batch, 0, dtype=torch.int64, device=device)
+        self.long_factors = False  # which LongRoPE factors the keys were turned with
+        self._stored = 0  # tokens in the tensors, at their front
+        self._half_written = False
+        self._keys = self._values = torch.empty(
+            config.num_hidden_layers, batch, config.num_key_value_heads, 0, config.head_dim,
+            dtype=dtype, device=device,
+        )  # fmt: skip
+        self._make_room(min(max_tokens or _SMALLEST, self._most))
+
+    @property
+    def batch(self) -> int:
+        return self.ids.shape[0]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens seen so far in each row, padding included."""
+        return self.ids.shape[1]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the keys and values occupy, spare room included."""
+        return 2 * self._keys.nbytes
+
+    @property
+    def _most(self) -> int:
+        """The room that is never exceeded."""
+        window = self.config.sliding_window
+        limits = [self.max_tokens, None if window is None else window + _SLACK]
+        return min((limit for limit in limits if limit is not None), default=2**62)
+
+    def visible_before(self) -> int:
+        """How many of the stored tokens the next token may still see."""
+        window = self.config.sliding_window
+        return self._stored if window is None else min(self._stored, window - 1)
+
+    def is_stale(self, long_factors: bool) -> bool:
+        """Whether what is stored cannot be continued: turned with other factors, or half-written."""
+        return self._half_written or (self.tokens > 0 and self.long_factors != long_factors)
+
+    def clear(self) -> None:
+        """Forget every token; the room stays."""
+        self.ids, self.segments = self.ids[:, :0], self.segments[:, :0]
+        self._stored, self._half_written = 0, False
+
+    def begin(self, tokens: int) -> None:
+        """Prepare for a forward pass over `tokens` new tokens in each row."""
+        if self.max_tokens is not None and self.tokens + tokens > self.max_tokens:
+            raise InputError(
+                f"The cache holds {self.tokens} tokens and was made for {self.max_tokens}; {tokens} more do "
+                "not fit. Make a larger one with model.new_cache(batch, max_tokens=…); without max_tokens "
+                "it grows."
+            )
+        if self._room < min(self._stored + tokens, self._most):
+            self._make_room(min(max(self._stored + tokens, 2 * self._room), self._most))
+        self._half_written = True
+
+    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store one layer's new keys and values, (b n t c); return all that these tokens may see, (b n s c).
+
+        What comes back carries no gradient: a cache is for inference.
+        """
+        return (
+            self._append(self._keys[layer], keys.detach()),
+            self._append(self._values[layer], values.detach()),
+        )
+
+    def commit(self, ids: Tensor, segments: Tensor, long_factors: bool) -> None:
+        """End the forward pass that `begin` began: every layer has stored these tokens."""
+        new = ids.shape[1]
+        fits = self._stored + new <= self._room
+        self._stored = self._stored + new if fits else min(self.visible_before() + new, self._kept)
+        self.ids = torch.cat((self.ids, ids), dim=1)
+        self.segments = torch.cat((self.segments, segments), dim=1)
+        self.long_factors = long_factors
+        self._half_written = False
+
+    @property
+    def _room(self) -> int:
+        return self._keys.shape[3]
+
+    @property
+    def _kept(self) -> int:
+        """Tokens that stay when the room is full: all that the next one may see. Only windows fill up."""
+        assert self.config.sliding_window is not None
+        return min(self.config.sliding_window - 1, self._room)
+
+    def _append(self, store: Tensor, new: Tensor) -> Tensor:
+        start, end = self._stored - self.visible_before(), self._stored + new.shape[2]
+        if end <= self._room:
+            store[:, :, self._stored : end] = new
+            return store[:, :, start:end]
+        joined = torch.cat((store[:, :, start : self._stored], new), dim=2)
+        kept = joined[:, :, max(0, joined.shape[2] - self._kept) :]
+        store[:, :, : kept.shape[2]] = kept
+        return joined
+
+    def _make_room(self, room: int) -> None:
+        shape = (*self._keys.shape[:3], room, self._keys.shape[4])
+        try:
+            grown = [
+                torch.empty(shape, dtype=old.dtype, device=old.device) for old in (self._keys, self._values)
+            ]
+        except RuntimeError as error:  # torch's out-of-memory errors are RuntimeErrors
+            raise MemoryShortage(
+                f"There is not enough memory for a cache of {room} tokens; make a smaller one with "
+                "model.new_cache(batch, max_tokens=…), or load the model in bfloat16."
+            ) from error
+        for new, old in zip(grown, (self._keys, self._values), strict=True):
+            new[:, :, :, : self._stored] = old[:, :, :, : self._stored]
+        self._keys, self._values = grown
