@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_TOKENS, MOST_HEADS = 64, 16
+MOST_TOKENS_SMALL = 32  # in the small pictures of many heads
 _ROWS_OF_TEXT = 12
 
 
@@ -42,7 +43,7 @@ def attention_head(weights: Tensor, labels: Sequence[str]) -> View:
 
 
 def attention_heads(weights: Tensor, labels: Sequence[str] | None = None) -> View:
-    """The heads of one layer (h t s) as small heat maps. At most 16 heads and the last 64 tokens are shown.
+    """The heads of one layer (h t s) as small heat maps. At most 16 heads and the last 32 tokens are shown.
 
     The text gives for each head the mean entropy of its rows in bits, and how much goes to the first source
     token, to the token before and to the token itself. Raises InputError when shapes do not fit.
@@ -52,13 +53,13 @@ def attention_heads(weights: Tensor, labels: Sequence[str] | None = None) -> Vie
         raise InputError(
             f"{len(labels)} labels for {values.shape[2]} source tokens: give one per source token."
         )
-    window = values[:MOST_HEADS, -MOST_TOKENS:, -MOST_TOKENS:]
+    window = values[:MOST_HEADS, -MOST_TOKENS_SMALL:, -MOST_TOKENS_SMALL:]
     note = _note(values[0], window[0])
     if len(window) < len(values):
         note += f", the first {len(window)} of {len(values)} heads"
     head = f"attention, {values.shape[0]} heads, {values.shape[1]} queries × {values.shape[2]} sources{note}"
     lines = [f"head {number}: {_habits(one)}" for number, one in enumerate(values[:MOST_HEADS])]
-    names = list(labels)[-MOST_TOKENS:] if labels is not None else None
+    names = list(labels)[-MOST_TOKENS_SMALL:] if labels is not None else None
     return View("\n".join([head, *lines]), f"Heat maps of {head}.", lambda: _draw_heads(window, names, note))
 
 
@@ -72,7 +73,7 @@ def _checked(weights: Tensor, axes: int, usage: str) -> Tensor:
 
 
 def _note(values: Tensor, window: Tensor) -> str:
-    return f", the last {window.shape[-1]} shown" if window.shape != values.shape else ""
+    return f", the last {window.shape[-1]} tokens shown" if window.shape != values.shape else ""
 
 
 def _habits(head: Tensor) -> str:
@@ -102,10 +103,12 @@ def _draw_head(values: Tensor, rows: list[str], columns: list[str], note: str) -
     figure = style.new_figure(side + 1.9, side * max(0.25, len(rows) / count) + 1.2)
     axes = figure.add_subplot()
     image = _heat(axes, values)
-    size = 9.0 if count <= 24 else 6.5 if count <= 44 else 5.0
-    names: Any = {"family": style.MONO, "size": size}
-    axes.set_xticks(range(count), [style.drawable(label, 12) for label in columns], rotation=90, **names)
-    axes.set_yticks(range(len(rows)), [style.drawable(label, 12) for label in rows], **names)
+    every = 1 if count <= 32 else 2  # label every other token where there is no room for all
+    font: Any = {"family": style.MONO, "size": 9 if count <= 24 else 7}
+    names = [style.drawable(label, 12) for label in columns]
+    axes.set_xticks(range(0, count, every), names[::every], rotation=90, **font)
+    names = [style.drawable(label, 12) for label in rows]
+    axes.set_yticks(range(0, len(rows), every), names[::every], **font)
     axes.set_xlabel("looks at (source token)")
     axes.set_ylabel("token (query)")
     figure.colorbar(image, ax=axes, label="attention weight", shrink=0.8)
@@ -138,8 +141,8 @@ def _draw_heads(values: Tensor, labels: list[str] | None, note: str) -> "Figure"
 
 
 def _heat(axes: Any, values: Tensor) -> Any:
-    for side in axes.spines.values():
-        side.set_visible(False)
-    return axes.imshow(
-        values.numpy(), vmin=0, vmax=1, cmap=style.SEQUENTIAL, aspect="auto", interpolation="nearest"
-    )
+    """The cells of one head. Colour follows the square root of the weight, so that 0.02 can still be seen."""
+    from matplotlib.colors import PowerNorm
+
+    axes.spines[:].set(visible=True, color=style.PALE)
+    return axes.imshow(values.numpy(), norm=PowerNorm(0.5, 0, 1), cmap=style.SEQUENTIAL, aspect="auto")

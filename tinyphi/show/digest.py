@@ -1,7 +1,7 @@
 """One line of text for any tensor: shape, statistics, first values, at a fixed precision.
 
-Two machines that compute the same thing differ in the last bits, so a digest shows four significant digits *of
-the largest value* and no more: a mean that is 1e-9 only because roundings did not quite cancel prints as 0.
+Two machines that compute the same thing differ in the last bits, so a digest shows four significant digits
+*of the largest value* and no more: a mean of 1e-9 that is only what rounding left over prints as 0.
 """
 
 import math
@@ -21,7 +21,7 @@ def show(x: Any, name: str = "") -> None:
     """Print one line about `x`: a tensor of any shape, a number, or nested lists of numbers.
 
     Shown are dtype, shape, mean, standard deviation (as `torch.std`), smallest and largest of the finite
-    values, how many are NaN or infinite, and the first values. Raises InputError for anything but real numbers.
+    values, how many are NaN or infinite, and the first values. Raises InputError for all but real numbers.
     """
     print(digest(x, name))
 

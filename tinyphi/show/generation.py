@@ -30,7 +30,7 @@ def generation(trace: Any, decode: Callable[[int], str]) -> View:
     """A table of the steps of a `GenerationTrace`; `decode` gives the text of one token id.
 
     Columns: the chosen token, its probability, the entropy of the distribution in bits, the probability mass
-    the sampler cut, and the size of the cache. The last 64 steps are shown. Raises InputError if there are none.
+    the sampler cut, and the size of the cache. The last 64 steps are shown. Raises InputError without steps.
     """
     steps: Sequence[Any] = trace.steps
     if not steps:
@@ -91,7 +91,7 @@ def _markup(rows: Sequence[_Row], first: int, head: str) -> str:
 
 
 def _draw(rows: Sequence[_Row], first: int, note: str) -> "Figure":
-    figure = style.new_figure(min(11.0, max(4.5, 0.32 * len(rows) + 1.2)), 4.2)
+    figure = style.new_figure(min(8.5, max(4.5, 0.32 * len(rows) + 1.2)), 4.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     places = range(first, first + len(rows))
     upper.bar(
@@ -108,6 +108,8 @@ def _draw(rows: Sequence[_Row], first: int, note: str) -> "Figure":
     )
     upper.axhline(0, color=style.GREY, linewidth=0.8)
     upper.set(ylim=(-1.05 if max(cuts) > 0.35 else -0.4 if max(cuts) > 0 else 0, 1.02), ylabel="probability")
+    upper.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.1f}")  # cuts hang below the line
+    upper.margins(x=0.02)
     lower.plot(places, [row.entropy for row in rows], color=style.RED, marker="o", markersize=3)
     lower.set(ylim=(0, None), ylabel="entropy (bits)")
     names = [style.drawable(row.token, 12) for row in rows]

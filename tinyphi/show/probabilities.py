@@ -23,7 +23,7 @@ def probabilities(
     decode          gives the text of one token id
     kept            (v) bool: which tokens the sampler left to choose from; the others are hatched
 
-    The entropy is that of the whole distribution, in bits. Raises InputError when the values are no distribution.
+    The entropy is that of the whole distribution, in bits. Raises InputError when the values are none.
     """
     given = getattr(step_or_tensor, "probabilities", step_or_tensor)
     kept = getattr(step_or_tensor, "kept", None) if kept is None else kept

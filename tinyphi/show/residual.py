@@ -1,5 +1,6 @@
 """How large the residual stream grows from layer to layer."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ def residual_norms(trace: Trace) -> View:
     """The Euclidean norm of the residual stream at each token, after the embedding and after every layer.
 
     Drawn are the first token, which in most models grows far beyond the rest, and the smallest, median and
-    largest of the other tokens; of a batch, its first row. Raises InputError when the trace has no forward pass.
+    largest of the other tokens; of a batch, its first row. Raises InputError without a recorded forward pass.
     """
     streams = _streams(trace)
     norms = torch.stack(
@@ -68,7 +69,7 @@ def _draw(names: list[str], first: Tensor, others: Tensor) -> "Figure":
         axes.semilogy(
             places, middle, color=style.BLUE, marker="o", markersize=3.5, label="other tokens, median"
         )
-    every = max(1, len(names) // 16)
+    every = math.ceil(len(names) / 16)
     axes.set_xticks(places[::every], names[::every], size=8)
     axes.set(xlabel="after layer", ylabel="norm (log scale)")
     axes.grid(axis="y", color=style.PALE)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"
 INK, GREY, PALE = "#222222", "#767676", "#D9D9D9"
 TINTS = ("#D6EAF8", "#FCE8C3", "#D5F0E6", "#F6E1EC")  # backgrounds for black text
-SEQUENTIAL, DIVERGING = "cividis", "PuOr"
+SEQUENTIAL, DIVERGING = "Blues", "PuOr"
 SANS, MONO = (
     "DejaVu Sans",
     "DejaVu Sans Mono",
@@ -40,6 +40,7 @@ _RULES = {
     "savefig.dpi": "figure",
     "legend.frameon": False,
     "hatch.color": GREY,
+    "image.interpolation": "nearest",  # cells stay cells, and the PNG stays small
 }
 
 
@@ -72,7 +73,7 @@ def visible(text: str) -> str:
 
 
 def drawable(text: str, longest: int = 18) -> str:
-    """`visible(text)` as matplotlib can draw it: shortened, and code points for letters the font does not have."""
+    """`visible(text)` as matplotlib can draw it: shortened, code points for letters missing in the font."""
     shown = "".join(letter if _has_glyph(letter) else f"<U+{ord(letter):04X}>" for letter in visible(text))
     shown = shown if len(shown) <= longest else shown[: longest - 1] + "…"
     return shown.replace("$", r"\$")  # between two bare dollar signs matplotlib would set a formula

@@ -36,8 +36,8 @@ class Piece(Protocol):
 def tokens(pieces: Sequence[Piece]) -> View:
     """A strip of tokens from `tokenizer.explain(text)`: text, id, and what is special about a token.
 
-    White space is visible (`·` blank, `↵` new line). Tokens that stand for single bytes are shown as bytes with
-    a dashed edge, control tokens dark, unknown ones in orange. At most 256 tokens are shown.
+    White space is visible (`·` blank, `↵` new line). Tokens that stand for single bytes are shown as bytes
+    with a dashed edge, control tokens dark, unknown ones in orange. At most 256 tokens are shown.
     """
     shown = list(pieces[:MOST])
     note = f"the first {MOST} of {len(pieces)} tokens" if len(pieces) > MOST else ""
@@ -86,8 +86,8 @@ def _markup(pieces: Sequence[Piece], head: str, note: str) -> str:
         details += "bytes " + " ".join(f"{byte:02X}" for byte in piece.bytes)
         boxes.append(
             f'<span title="{html.escape(details)}" style="display:inline-block;margin:2px 1px;'
-            f"padding:1px 4px;border:1px {line} {edge};border-radius:3px;background:{ground};color:{ink};white-space:pre;"
-            f'text-align:center">{html.escape(_label(piece))}'
+            f"padding:1px 4px;border:1px {line} {edge};border-radius:3px;background:{ground};color:{ink};"
+            f'white-space:pre;text-align:center">{html.escape(_label(piece))}'
             f'<br><small style="opacity:.75">{piece.id}</small></span>'
         )
     tail = f"<div>… {html.escape(note)}</div>" if note else ""

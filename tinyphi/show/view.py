@@ -22,8 +22,8 @@ class View:
     draw    makes the matplotlib figure; called inside the house style.
     markup  HTML by hand, for views that are better read than drawn; a notebook then shows it, not the figure.
 
-    In a notebook a view shows itself: its digest and either `image/png` (which nbval never compares, so pixels
-    may differ between machines) or `text/html` (which it does compare, so markup keeps to the digest's
+    In a notebook a view shows itself: its digest and either `image/png` (which nbval never compares, so
+    pixels may differ between machines) or `text/html` (which it does compare, so markup keeps to the digest's
     precision).
     """
 

@@ -14,14 +14,14 @@ from tinyphi.show.view import View
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_CELLS = 96  # cells of the map along each side
+MOST_CELLS = 64  # cells of the map along each side
 _BINS = 61
 
 
 def weight_map(tensor: Tensor) -> View:
     """A heat map of a matrix (rows columns) and a histogram of its values; a vector counts as one row.
 
-    A matrix of more than 96 rows or columns is drawn in blocks, each as the root mean square of its values,
+    A matrix of more than 64 rows or columns is drawn in blocks, each as the root mean square of its values,
     since plain means would all fade to zero. Raises InputError for other shapes and for values not finite.
     """
     if not isinstance(tensor, Tensor) or tensor.dim() not in (1, 2) or tensor.numel() == 0:
@@ -54,6 +54,7 @@ def _draw(matrix: Tensor) -> "Figure":
         label = f"root mean square, {shape[0]} × {shape[1]} blocks"
     figure.colorbar(image, ax=left, label=label)
     left.set(xlabel="column", ylabel="row")
+    left.locator_params(integer=True)
 
     low, high = matrix.min().item(), matrix.max().item()
     if low == high:

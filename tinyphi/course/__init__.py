@@ -1,0 +1,1 @@
+"""What surrounds the library for learning: comparing with a reference, and keeping the notebooks honest."""
