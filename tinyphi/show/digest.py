@@ -69,7 +69,7 @@ def fixed(value: float, scale: float | None = None) -> str:
     if not math.isfinite(value):
         return str(value)
     scale = abs(value) if scale is None else scale
-    exponent = math.floor(math.log10(scale)) if scale > 0 else 0
+    exponent = max(-300, math.floor(math.log10(scale))) if scale > 0 else 0
     if -4 <= exponent < 7:
         text = f"{value:.{max(0, 3 - exponent)}f}"
         suffix = ""

@@ -66,27 +66,20 @@ def _size(count: int) -> str:
 
 
 def _markup(rows: Sequence[_Row], first: int, head: str) -> str:
-    cell = "padding:1px 8px;text-align:right"
-    titles = ("step", "token", "id", "probability", "entropy (bits)", "cut", "cache")
-    lines = []
+    titles = ("step", "token", "id", "probability", "", "entropy (bits)", "cut", "cache")
+    lines = ["".join(f"<th>{title}</th>" for title in titles)]
     for place, row in enumerate(rows):
+        token = html.escape(style.visible(row.token))
         width = round(row.probability * 60)
-        bar = f'<span style="display:inline-block;height:9px;width:{width}px;background:{style.BLUE}"></span>'
-        token = (
-            f'<td style="padding:1px 8px;text-align:left;font-family:monospace;white-space:pre;'
-            f'background:{style.TINTS[place % 4]}">{html.escape(style.visible(row.token))}</td>'
-        )
-        numbers = [f"{bar} {row.probability:.3f}", f"{row.entropy:.2f}", f"{row.cut:.3f}", row.cache]
-        cells = "".join(f'<td style="{cell}">{entry}</td>' for entry in [str(row.id), *numbers])
-        lines.append(
-            f'<tr style="background:#fff"><td style="{cell}">{first + place}</td>{token}{cells}</tr>'
-        )
-    header = "".join(f'<th style="{cell}">{title}</th>' for title in titles)
+        bar = f'<div style="height:9px;width:{width}px;background:{style.BLUE}"></div>'
+        numbers = [f"{row.probability:.3f}", bar, f"{row.entropy:.2f}", f"{row.cut:.3f}", row.cache]
+        cells = "".join(f"<td>{entry}</td>" for entry in [str(row.id), *numbers])
+        look = f"text-align:left;background:{style.TINTS[place % len(style.TINTS)]}"
+        lines.append(f'<td>{first + place}</td><td style="{look}">{token}</td>{cells}')
+    body = "".join(f'<tr style="background:#fff;text-align:right">{line}</tr>' for line in lines)
     return (
-        '<div style="background:#fff;color:#222;padding:6px;max-height:420px;overflow:auto">'
-        f"<div>{html.escape(head)}</div>"
-        f'<table style="border-collapse:collapse;color:#222"><tr style="background:#fff">{header}</tr>'
-        f"{''.join(lines)}</table></div>"
+        '<div style="background:#fff;color:#222;padding:6px;max-height:420px;overflow:auto;font-family:monospace">'
+        f'<div>{html.escape(head)}</div><table cellpadding="3" style="color:#222">{body}</table></div>'
     )
 
 

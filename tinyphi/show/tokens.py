@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST = 256  # tokens shown
+MOST = 128  # tokens shown
 _WIDTH = 96  # letters in a line of the figure
 
 
@@ -37,7 +37,7 @@ def tokens(pieces: Sequence[Piece]) -> View:
     """A strip of tokens from `tokenizer.explain(text)`: text, id, and what is special about a token.
 
     White space is visible (`·` blank, `↵` new line). Tokens that stand for single bytes are shown as bytes
-    with a dashed edge, control tokens dark, unknown ones in orange. At most 256 tokens are shown.
+    with a dashed edge, control tokens dark, unknown ones in orange. At most 128 tokens are shown.
     """
     shown = list(pieces[:MOST])
     note = f"the first {MOST} of {len(pieces)} tokens" if len(pieces) > MOST else ""
@@ -81,18 +81,16 @@ def _markup(pieces: Sequence[Piece], head: str, note: str) -> str:
     boxes = []
     for place, piece in enumerate(pieces):
         ground, ink, edge = _colours(piece, place)
-        line = "dashed" if piece.kind == "byte" else "solid"
-        details = f"token {place}: id {piece.id}, {piece.kind}, letters {piece.start}–{piece.end}, "
+        dashes = f";outline:1px dashed {edge};outline-offset:-1px" if piece.kind == "byte" else ""
+        details = f"token {place}: {piece.kind}, letters {piece.start}–{piece.end}, "
         details += "bytes " + " ".join(f"{byte:02X}" for byte in piece.bytes)
         boxes.append(
-            f'<span title="{html.escape(details)}" style="display:inline-block;margin:2px 1px;'
-            f"padding:1px 4px;border:1px {line} {edge};border-radius:3px;background:{ground};color:{ink};"
-            f'white-space:pre;text-align:center">{html.escape(_label(piece))}'
-            f'<br><small style="opacity:.75">{piece.id}</small></span>'
+            f'<span title="{html.escape(details)}" style="display:inline-block;margin:1px;padding:0 4px;'
+            f'background:{ground};color:{ink}{dashes}">{html.escape(_label(piece))}<br><small>{piece.id}</small></span>'
         )
     tail = f"<div>… {html.escape(note)}</div>" if note else ""
     return (
-        '<div style="background:#fff;color:#222;padding:6px;font-family:monospace;line-height:1.25">'
+        '<div style="background:#fff;color:#222;padding:6px;font-family:monospace;line-height:1.3">'
         f"<div>{html.escape(head)}</div>{''.join(boxes)}{tail}</div>"
     )
 
