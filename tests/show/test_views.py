@@ -142,13 +142,9 @@ def test_view(name: str) -> None:
 def test_a_bit_of_rounding_noise_does_not_change_a_digest(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another processor sums in another order: the last bits of the inputs differ, the digest should not."""
     text = VIEWS[name]().text
-    noisy_randn, softmax = torch.randn, Tensor.softmax
-
-    def nudged(values: Tensor) -> Tensor:
-        return values if name == "constant" else values * (1 + 1e-7)
-
-    monkeypatch.setattr(torch, "randn", lambda *args, **more: nudged(noisy_randn(*args, **more)))
-    monkeypatch.setattr(Tensor, "softmax", lambda *args, **more: nudged(softmax(*args, **more)))
+    randn, softmax = torch.randn, Tensor.softmax
+    monkeypatch.setattr(torch, "randn", lambda *sizes, **more: randn(*sizes, **more) * (1 + 1e-7))
+    monkeypatch.setattr(Tensor, "softmax", lambda *given, **more: softmax(*given, **more) * (1 + 1e-7))
     assert VIEWS[name]().text == text
 
 

@@ -78,8 +78,9 @@ def _markup(rows: Sequence[_Row], first: int, head: str) -> str:
         lines.append(f'<td>{first + place}</td><td style="{look}">{token}</td>{cells}')
     body = "".join(f'<tr style="background:#fff;text-align:right">{line}</tr>' for line in lines)
     return (
-        '<div style="background:#fff;color:#222;padding:6px;max-height:420px;overflow:auto;font-family:monospace">'
-        f'<div>{html.escape(head)}</div><table cellpadding="3" style="color:#222">{body}</table></div>'
+        '<div style="background:#fff;color:#222;padding:6px;max-height:420px;overflow:auto;'
+        f'font-family:monospace"><div>{html.escape(head)}</div>'
+        f'<table cellpadding="3" style="color:#222">{body}</table></div>'
     )
 
 
