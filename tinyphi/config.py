@@ -5,6 +5,7 @@ are those of Hugging Face's `config.json`, so that a published file can be read 
 """
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ import torch
 
 from tinyphi import longrope_factors
 from tinyphi.errors import ConfigError
+
+_LARGEST_COUNT = 2**31  # far above any model; it keeps the arithmetic on counts within floats
 
 
 class Memory(NamedTuple):
@@ -68,8 +71,10 @@ class PhiConfig:
             "original_max_position_embeddings",
         ):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+            if not _is_whole(value) or not 1 <= value <= _LARGEST_COUNT:
+                raise ConfigError(
+                    f"{name} is {value!r}; it must be a whole number from 1 to {_LARGEST_COUNT}."
+                )
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be cut into {self.num_attention_heads} equal heads; "
@@ -80,13 +85,16 @@ class PhiConfig:
                 f"{self.num_attention_heads} query heads cannot share {self.num_key_value_heads} key/value "
                 "heads evenly; choose a num_key_value_heads that divides num_attention_heads."
             )
-        if self.sliding_window is not None and not (
-            isinstance(self.sliding_window, int) and self.sliding_window >= 1
-        ):
-            raise ConfigError(f"sliding_window is {self.sliding_window!r}; it must be None or at least 1.")
+        window = self.sliding_window
+        if window is not None and not (_is_whole(window) and 1 <= window <= _LARGEST_COUNT):
+            raise ConfigError(f"sliding_window is {window!r}; it must be None or at least 1.")
+        if not isinstance(self.tie_word_embeddings, bool):
+            raise ConfigError(
+                f"tie_word_embeddings is {self.tie_word_embeddings!r}; it must be true or false."
+            )
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             token = getattr(self, name)
-            if token is not None and not (isinstance(token, int) and 0 <= token < self.vocab_size):
+            if token is not None and not (_is_whole(token) and 0 <= token < self.vocab_size):
                 raise ConfigError(
                     f"{name} is {token!r}; it must be None or an id below vocab_size {self.vocab_size}."
                 )
@@ -94,7 +102,7 @@ class PhiConfig:
     def _check_rotation(self) -> None:
         for name in ("rms_norm_eps", "rope_theta", "partial_rotary_factor"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+            if not _is_positive(value):
                 raise ConfigError(f"{name} is {value!r}; it must be a positive number.")
         if self.partial_rotary_factor > 1 or self.rotary_dim < 2 or self.rotary_dim % 2:
             raise ConfigError(
@@ -107,13 +115,15 @@ class PhiConfig:
             factors = getattr(self, name)
             if factors is None:
                 continue
+            if not isinstance(factors, tuple) or not all(_is_positive(factor) for factor in factors):
+                raise ConfigError(f"{name} must be a tuple of positive numbers.")
             if len(factors) != self.rotary_dim // 2:
                 raise ConfigError(
                     f"{name} has {len(factors)} entries; with {self.rotary_dim} rotated channels it needs "
                     f"{self.rotary_dim // 2}, one for each pair."
                 )
-            if not all(math.isfinite(factor) and factor > 0 for factor in factors):
-                raise ConfigError(f"{name} has an entry that is not a positive number.")
+        if self.long_factor is not None and self.original_max_position_embeddings < 2:
+            raise ConfigError("LongRoPE needs an original_max_position_embeddings of at least 2.")
 
     @property
     def head_dim(self) -> int:
@@ -187,7 +197,7 @@ class PhiConfig:
             short_factor=_read_factors(rope, "short_factor"),
             long_factor=_read_factors(rope, "long_factor"),
             sliding_window=keys.get("sliding_window"),
-            tie_word_embeddings=bool(keys.get("tie_word_embeddings", False)),
+            tie_word_embeddings=_first(keys.get("tie_word_embeddings"), False),
             bos_token_id=keys.get("bos_token_id"),
             eos_token_id=_first_id(keys.get("eos_token_id")),
             pad_token_id=keys.get("pad_token_id"),
@@ -301,6 +311,8 @@ def _read_rope(keys: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ConfigError(f"config.json's rotation has unknown keys: {', '.join(unknown)}.")
     if kind == "default" and ("short_factor" in rope or "long_factor" in rope):
         raise ConfigError("config.json has LongRoPE factors but a plain rope type; set it to 'longrope'.")
+    if kind != "default" and None in (rope.get("short_factor"), rope.get("long_factor")):
+        raise ConfigError("config.json asks for LongRoPE but lacks its short_factor or long_factor.")
     if kind != "default" and keys["model_type"] == "llama":
         raise ConfigError("config.json asks for LongRoPE in a llama model; only phi3 models have it.")
     for name in ("rope_theta", "partial_rotary_factor"):
@@ -314,7 +326,7 @@ def _check_stated_scale(rope: Mapping[str, Any], config: PhiConfig) -> None:
     scale = config.max_position_embeddings / config.original_max_position_embeddings
     for name, implied in (("factor", scale), ("attention_factor", config.attention_factor)):
         stated = _first(rope.get(name), implied)
-        if not isinstance(stated, (int, float)) or not math.isclose(stated, implied, rel_tol=1e-6):
+        if not _is_positive(stated) or not math.isclose(stated, implied, rel_tol=1e-6):
             raise ConfigError(f"config.json states a rope {name} of {stated!r}; its lengths imply {implied}.")
 
 
@@ -331,13 +343,13 @@ def _read_factors(rope: Mapping[str, Any], name: str) -> tuple[float, ...] | Non
     factors = rope.get(name)
     if factors is None:
         return None
-    if not isinstance(factors, list) or not all(isinstance(factor, (int, float)) for factor in factors):
-        raise ConfigError(f"config.json's {name} must be a list of numbers.")
+    if not isinstance(factors, list) or not all(_is_positive(factor) for factor in factors):
+        raise ConfigError(f"config.json's {name} must be a list of positive numbers.")
     return tuple(float(factor) for factor in factors)
 
 
 def _required(keys: Mapping[str, Any], name: str) -> Any:
-    if name not in keys:
+    if keys.get(name) is None:
         raise ConfigError(f"config.json lacks the key {name!r}; fetch the file again.")
     return keys[name]
 
@@ -345,6 +357,15 @@ def _required(keys: Mapping[str, Any], name: str) -> Any:
 def _first(*candidates: Any) -> Any:
     """The first value that is not None."""
     return next(value for value in candidates if value is not None)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_positive(value: Any) -> bool:
+    """Whether this is a number above 0 that a float can hold."""
+    return (isinstance(value, float) or _is_whole(value)) and 0 < value <= sys.float_info.max
 
 
 def _first_id(ids: Any) -> Any:

@@ -6,7 +6,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -153,8 +153,8 @@ def _decode(
     trace: GenerationTrace,
 ) -> Iterator[list[Step | None]]:
     """The loop: one list of steps per new token, None for rows that have already ended."""
-    if max_new_tokens < 1:
-        raise InputError(f"max_new_tokens is {max_new_tokens}; it must be at least 1.")
+    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+        raise InputError(f"max_new_tokens is {max_new_tokens!r}; it must be a whole number of at least 1.")
     if stop_strings and tokenizer is None:
         raise InputError("Stop strings need text: pass tokenizer=… as well.")
     prompts = _rows(prompt)
@@ -253,16 +253,16 @@ def _rows(prompt: Prompt) -> list[list[int]]:
     """A prompt in any of its forms as a list of rows of ids."""
     if isinstance(prompt, Tensor):
         prompt = prompt.tolist()
-    rows = list(prompt)
-    if not rows or isinstance(rows[0], int):
-        rows = [rows]
-    checked = [list(row) for row in rows]
-    if not all(row and all(isinstance(token, int) for token in row) for row in checked):
+    several = isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Sequence)
+    rows: Sequence[Any] = prompt if several else [prompt]
+    if not all(
+        isinstance(row, Sequence) and row and all(isinstance(token, int) for token in row) for row in rows
+    ):
         raise InputError(
             "A prompt is a list of ids, a list of such lists or a (b t) tensor, and no row may be empty; "
             "tokenizer.encode(text) makes one."
         )
-    return checked
+    return [list(row) for row in rows]
 
 
 def _stop_ids(tokenizer: TextDecoder | None, stop_ids: Sequence[int] | None) -> Sequence[int]:

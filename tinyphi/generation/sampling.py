@@ -56,15 +56,17 @@ class Sampler:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise InputError(f"temperature is {self.temperature}; it must be above 0. For 0 use Greedy().")
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top_k is {self.top_k}; it must be at least 1.")
+        if not _is_number(self.temperature) or not self.temperature > 0:
+            raise InputError(f"temperature is {self.temperature!r}; it must be above 0. For 0 use Greedy().")
+        if self.top_k is not None and not (isinstance(self.top_k, int) and self.top_k >= 1):
+            raise InputError(f"top_k is {self.top_k!r}; it must be None or a whole number of at least 1.")
         for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
-            if value is not None and not 0 < value <= 1:
-                raise InputError(f"{name} is {value}; it must be above 0 and at most 1.")
-        if not self.repetition_penalty > 0:
-            raise InputError(f"repetition_penalty is {self.repetition_penalty}; it must be above 0.")
+            if value is not None and not (_is_number(value) and 0 < value <= 1):
+                raise InputError(f"{name} is {value!r}; it must be None, or above 0 and at most 1.")
+        if not _is_number(self.repetition_penalty) or not self.repetition_penalty > 0:
+            raise InputError(f"repetition_penalty is {self.repetition_penalty!r}; it must be above 0.")
+        if self.seed is not None and not (isinstance(self.seed, int) and abs(self.seed) < 2**63):
+            raise InputError(f"seed is {self.seed!r}; it must be None or a whole number of at most 63 bits.")
 
     def choose(self, logits: Tensor, previous: Tensor, generator: torch.Generator) -> Choice:
         """logits (b v) float32, previous (b s) the ids so far (-1: padding) → a `Choice`."""
@@ -81,6 +83,10 @@ class Sampler:
                 cuts[name] = remaining.isneginf() & ~before.isneginf()
         ids = torch.multinomial(remaining.softmax(dim=-1), 1, generator=generator)[:, 0]
         return Choice(ids, shaped, ~remaining.isneginf(), cuts)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float))
 
 
 def penalise_repetition(logits: Tensor, previous: Tensor, penalty: float) -> Tensor:

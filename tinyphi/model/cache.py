@@ -31,6 +31,7 @@ class KeyValueCache:
         self.segments = torch.empty(batch, 0, dtype=torch.int64, device=device)
         self.long_factors = False  # which LongRoPE factors the keys were turned with
         self._stored = 0  # tokens in the tensors, at their front
+        self._before = 0  # tokens that the running forward pass builds on
         self._half_written = False
         self._keys = self._values = torch.empty(
             config.num_hidden_layers, batch, config.num_key_value_heads, 0, config.head_dim,
@@ -68,22 +69,24 @@ class KeyValueCache:
         """Whether what is stored cannot be continued: turned with other factors, or half-written."""
         return self._half_written or (self.tokens > 0 and self.long_factors != long_factors)
 
-    def clear(self) -> None:
-        """Forget every token; the room stays."""
-        self.ids, self.segments = self.ids[:, :0], self.segments[:, :0]
-        self._stored, self._half_written = 0, False
+    def begin(self, tokens: int, again: bool = False) -> None:
+        """Prepare for a forward pass over `tokens` tokens in each row, which follow those stored.
 
-    def begin(self, tokens: int) -> None:
-        """Prepare for a forward pass over `tokens` new tokens in each row."""
-        if self.max_tokens is not None and self.tokens + tokens > self.max_tokens:
+        again: they start with those stored, whose keys and values are computed again. Their ids stay known
+        until the pass ends, so that this pass may be interrupted as well.
+        """
+        before = 0 if again else self.tokens
+        if self.max_tokens is not None and before + tokens > self.max_tokens:
+            new = before + tokens - self.tokens
             raise InputError(
-                f"The cache holds {self.tokens} tokens and was made for {self.max_tokens}; {tokens} more do "
+                f"The cache holds {self.tokens} tokens and was made for {self.max_tokens}; {new} more do "
                 "not fit. Make a larger one with model.new_cache(batch, max_tokens=…); without max_tokens "
                 "it grows."
             )
+        self._half_written = True
+        self._before, self._stored = before, 0 if again else self._stored
         if self._room < min(self._stored + tokens, self._most):
             self._make_room(min(max(self._stored + tokens, 2 * self._room), self._most))
-        self._half_written = True
 
     def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store one layer's new keys and values, (b n t c); return all that these tokens may see, (b n s c).
@@ -100,8 +103,10 @@ class KeyValueCache:
         new = ids.shape[1]
         fits = self._stored + new <= self._room
         self._stored = self._stored + new if fits else min(self.visible_before() + new, self._kept)
-        self.ids = torch.cat((self.ids, ids), dim=1)
-        self.segments = torch.cat((self.segments, segments), dim=1)
+        self.ids, self.segments = (
+            torch.cat((old[:, : self._before], newer), dim=1)
+            for old, newer in ((self.ids, ids), (self.segments, segments))
+        )
         self.long_factors = long_factors
         self._half_written = False
 

@@ -12,7 +12,7 @@ from torch import Tensor
 def positions_within(segments: Tensor) -> Tensor:
     """Each token's position in its own segment, from 0: (b t) → (b t) int64. Padding stays at 0."""
     positions = torch.zeros_like(segments)
-    for number in range(1, int(segments.max()) + 1):
+    for number in torch.unique(segments[segments > 0]):
         members = segments == number
         positions += members * (members.cumsum(1) - 1)
     return positions

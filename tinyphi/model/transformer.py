@@ -99,13 +99,13 @@ class Phi3(nn.Module):
         new = ids.shape[1]
         place = _place(self.config, ids, segments, cache, bool(trace))
         if cache is not None:
-            if cache.is_stale(place.long_factors):
+            again = cache.is_stale(place.long_factors)
+            if again:
                 trace.events.append(_recompute_event(cache, place.long_factors))
                 ids = torch.cat((cache.ids, ids), dim=1)
                 segments = torch.cat((cache.segments, segments), dim=1)
-                cache.clear()
-                place = _place(self.config, ids, segments, cache, bool(trace))
-            cache.begin(ids.shape[1])
+                place = _place(self.config, ids, segments, None, bool(trace))
+            cache.begin(ids.shape[1], again)
         x = self._layers(ids, place, cache, trace)
         if cache is not None:
             cache.commit(ids, segments, place.long_factors)
@@ -141,10 +141,9 @@ class Phi3(nn.Module):
     def _check(self, ids: Tensor, segments: Tensor | None, cache: KeyValueCache | None) -> Tensor:
         """Raise InputError for what cannot be run; return the segments, made up where none were given."""
         if not isinstance(ids, Tensor) or ids.dtype != torch.int64 or ids.ndim != 2 or ids.numel() == 0:
-            found = f"{ids.dtype} {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
             raise InputError(
-                f"ids must be an int64 tensor with axes (batch, tokens), neither empty; this is {found}. "
-                "A single text is torch.tensor([tokenizer.encode(text)])."
+                f"ids must be an int64 tensor with axes (batch, tokens), neither empty; this is "
+                f"{_described(ids)}. A single text is torch.tensor([tokenizer.encode(text)])."
             )
         low, high = (int(bound) for bound in ids.aminmax())
         if low < 0 or high >= self.config.vocab_size:
@@ -156,10 +155,15 @@ class Phi3(nn.Module):
             raise InputError(f"The cache is for {cache.batch} rows, but ids has {ids.shape[0]}.")
         if segments is None:
             return _continued(ids, cache)
-        if segments.shape != ids.shape or segments.dtype != torch.int64 or int(segments.min()) < 0:
+        if (
+            not isinstance(segments, Tensor)
+            or segments.shape != ids.shape
+            or segments.dtype != torch.int64
+            or int(segments.min()) < 0
+        ):
             raise InputError(
-                f"segments must be int64, of the shape of ids {tuple(ids.shape)} and not negative; "
-                f"this is {segments.dtype} {tuple(segments.shape)}."
+                f"segments must be an int64 tensor of the shape of ids {tuple(ids.shape)} and not negative; "
+                f"this is {_described(segments)}."
             )
         if cache is not None:
             known = torch.cat((cache.segments, segments), dim=1) > 0
@@ -206,6 +210,10 @@ def _continued(ids: Tensor, cache: KeyValueCache | None) -> Tensor:
     if cache is None or cache.tokens == 0:
         return torch.ones_like(ids)
     return cache.segments[:, -1:].expand_as(ids)
+
+
+def _described(given: object) -> str:
+    return f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
 
 
 def _recompute_event(cache: KeyValueCache, long_factors: bool) -> str:

