@@ -18,6 +18,7 @@ Source: Sennrich, Haddow and Birch 2016 (https://aclanthology.org/P16-1162), alg
 
 import heapq
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import regex
@@ -107,6 +108,12 @@ class ByteBPETokenizer(Tokenizer):
             byte: vocabulary[letter] for byte, letter in BYTE_TO_LETTER.items() if letter in vocabulary
         }
         self._rank_and_result = self._merge_table()
+        typable = {*self._byte_ids.values(), *(result for _, result in self._rank_and_result.values())}
+        for special in specials:
+            if special.id in typable:
+                raise TokenizerError(
+                    f"Ordinary text can merge into the special token {special.text!r}; no text may. {FETCH_AGAIN}"
+                )
         self._cache: dict[str, list[int]] = {}
 
     def _merge_table(self) -> dict[tuple[int, int], tuple[int, int]]:
@@ -153,11 +160,7 @@ class ByteBPETokenizer(Tokenizer):
         following = list(range(1, end + 2))
         preceding = list(range(-1, end))
         # A pair is (rank, place of its left token): on equal rank the leftmost comes first.
-        pairs = [
-            (table[pair][0], place)
-            for place, pair in enumerate(zip(ids, ids[1:], strict=False))
-            if pair in table
-        ]
+        pairs = [(table[pair][0], place) for place, pair in enumerate(pairwise(ids)) if pair in table]
         heapq.heapify(pairs)
         while pairs:
             rank, left = heapq.heappop(pairs)

@@ -84,7 +84,8 @@ class SentencePieceTokenizer(Tokenizer):
             else piece
             for id, piece in enumerate(pieces)
         ]
-        unknown = _check_pieces(self._pieces)
+        unknown_id = _check_pieces(self._pieces)
+        self._unknown_text = pieces[unknown_id].text
         super().__init__(
             specials,
             bos_id=bos_id,
@@ -92,7 +93,7 @@ class SentencePieceTokenizer(Tokenizer):
             pad_id=pad_id,
             adds_bos=adds_bos,
             chat_template=chat_template,
-            unknown_id=unknown,
+            unknown_id=unknown_id,
         )
         self.vocab_size = len(pieces)
         self._model = write_model(self._pieces)
@@ -138,7 +139,7 @@ class SentencePieceTokenizer(Tokenizer):
             "model": {
                 "type": "BPE",
                 "dropout": None,
-                "unk_token": self._special_text(self.unknown_id),
+                "unk_token": self._unknown_text,
                 "continuing_subword_prefix": None,
                 "end_of_word_suffix": None,
                 "fuse_unk": True,
@@ -166,6 +167,8 @@ def _check_pieces(pieces: Sequence[VocabularyPiece]) -> int:
         raise TokenizerError(
             f"The SentencePiece vocabulary has {len(unknown)} unknown pieces instead of one. {FETCH_AGAIN}"
         )
+    if not all(abs(piece.score) < 1e30 for piece in pieces):  # false for NaN as well
+        raise TokenizerError(f"The SentencePiece vocabulary has a score that is no number. {FETCH_AGAIN}")
     if any(piece.type == PieceType.USER_DEFINED for piece in pieces):
         raise TokenizerError(
             "The SentencePiece vocabulary has user-defined pieces, which tinyphi does not support."
@@ -209,6 +212,7 @@ def pieces_from_merges(
         raise TokenizerError(f"The ids in {where} are not 0, 1, 2, … without gaps. {FETCH_AGAIN}")
     results = [result for result, _ in groupby(left + right for left, right in merges)]
     scores = {result: -float(rank) for rank, result in enumerate(results)}
+    merges = [(left, right) for left, right in merges if left + right not in special_ids]
     pieces = [
         _typed_piece(texts[id], scores.get(texts[id], -float(len(results) + id)), special_ids)
         for id in range(len(texts))

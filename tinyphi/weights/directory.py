@@ -157,7 +157,9 @@ def _read_all(directory: Path) -> dict[str, TensorInfo]:
     pickles = sorted(file.name for file in directory.iterdir() if file.suffix in (".bin", ".pt", ".pth"))
     if pickles:
         raise WeightsError(f"{directory} has its weights only as a pickle ({pickles[0]}). {HOW_TO_CONVERT}")
-    raise WeightsError(f"{directory} has neither {WEIGHTS} nor {INDEX}; fetch the model's weights.")
+    raise WeightsError(
+        f"{directory} has neither {WEIGHTS} nor {INDEX}; fetch the weights, or name a .gguf file."
+    )
 
 
 def _read_shards(directory: Path) -> dict[str, TensorInfo]:

@@ -83,8 +83,8 @@ def fetch(entry: Entry) -> Path:
         return target
     if os.environ.get("TINYPHI_OFFLINE", "") not in ("", "0"):
         raise FetchError(
-            f"{entry.name} is not in {cache_directory()}, and TINYPHI_OFFLINE forbids downloads. Fetch it once "
-            f"with `tinyphi get {entry.name}` while online, or point TINYPHI_CACHE to where it is."
+            f"{entry.name} is not in {cache_directory()}, and TINYPHI_OFFLINE forbids downloads. Fetch it "
+            f"once with `tinyphi get {entry.name}` while online, or point TINYPHI_CACHE to where it is."
         )
     try:
         _folder(entry).mkdir(parents=True, exist_ok=True)
@@ -198,8 +198,8 @@ def _copy(source: IO[bytes], target: IO[bytes] | None, size: int) -> str:
 def _verify(name: str, found: str, promised: str | None) -> None:
     if promised is not None and found != promised:
         raise FetchError(
-            f"{name} arrived damaged: its SHA-256 is {found[:16]}…, but {promised[:16]}… was promised. It was "
-            "deleted; fetch it again."
+            f"{name} arrived damaged: its SHA-256 is {found[:16]}…, but {promised[:16]}… was promised. It "
+            "was deleted; fetch it again."
         )
 
 
@@ -216,8 +216,8 @@ def _check_disk(entry: Entry) -> None:
     free = shutil.disk_usage(_folder(entry)).free
     if free < need:
         raise FetchError(
-            f"{entry.name} needs {need / 1e9:.1f} GB, and {cache_directory()} has {free / 1e9:.1f} GB left. Free "
-            "space, or choose another place with TINYPHI_CACHE."
+            f"{entry.name} needs {need / 1e9:.1f} GB, and {cache_directory()} has {free / 1e9:.1f} GB left. "
+            "Free space, or choose another place with TINYPHI_CACHE."
         )
 
 

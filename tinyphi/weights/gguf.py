@@ -34,7 +34,7 @@ from tinyphi.weights.storage import (
     refuse_pickle,
 )
 
-_HEADER_LIMIT = 128 << 20  # bytes; the largest vocabularies known need a tenth of it
+_HEADER_LIMIT = 64 << 20  # bytes; the largest vocabularies known need a quarter of it
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 

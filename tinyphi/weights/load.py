@@ -100,11 +100,9 @@ def _model(files: GGUFFile | Directory, dtype: torch.dtype, device: str | torch.
 def _check_tie(files: GGUFFile | Directory, config: PhiConfig, layout: Layout) -> None:
     """A tied head need not be stored; if it is, it must be the embedding."""
     head = files.tensors.get(f"{layout.head}.weight")
-    if (
-        config.tie_word_embeddings
-        and head
-        and not same_bytes(head, files.tensors[f"{layout.embedding}.weight"])
-    ):
+    if head is None or not config.tie_word_embeddings:
+        return
+    if not same_bytes(head, files.tensors[f"{layout.embedding}.weight"]):
         raise WeightsError(
             f"{files.path} has a head that differs from the embedding, but its configuration ties the two. "
             "If the head is right, set tie_word_embeddings to false."

@@ -7,8 +7,8 @@ common. The bytes go a piece at a time straight into the parameter they belong t
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -70,7 +70,7 @@ class TensorInfo:
             elif target.numel():
                 self._decode_into(file, target if target.ndim else target.view(1))
 
-    def _decode_into(self, file: BinaryIO, target: Tensor) -> None:
+    def _decode_into(self, file: BufferedReader, target: Tensor) -> None:
         items = max(1, _PIECE // target[0].numel())
         buffer = torch.empty(0, dtype=torch.uint8)
         for start in range(0, len(target), items):
@@ -81,16 +81,12 @@ class TensorInfo:
             self._read(file, buffer)
             part.copy_(self.type.decode(buffer.view(blocks, self.type.nbytes)).view(part.shape))
 
-    def _read(self, file: BinaryIO, memory: Tensor) -> None:
+    def _read(self, file: BufferedReader, memory: Tensor) -> None:
         """Fill a one-dimensional uint8 tensor from the file."""
-        view = memory.numpy().data
-        while view:
-            count = file.readinto(view)  # type: ignore[attr-defined]
-            if not count:
-                raise WeightsError(
-                    f"{self.path} ends inside the tensor {brief(self.name)}; it is cut off. Fetch it again."
-                )
-            view = view[count:]
+        if file.readinto(memory.numpy().data) < len(memory):
+            raise WeightsError(
+                f"{self.path} ends inside the tensor {brief(self.name)}; it is cut off. Fetch it again."
+            )
 
 
 def same_bytes(one: TensorInfo, other: TensorInfo) -> bool:
@@ -108,11 +104,11 @@ def same_bytes(one: TensorInfo, other: TensorInfo) -> bool:
 
 
 @contextmanager
-def open_binary(path: Path) -> Iterator[BinaryIO]:
+def open_binary(path: Path) -> Iterator[BufferedReader]:
     """Open a file for reading; whatever the system refuses becomes a WeightsError."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            yield cast(BinaryIO, file)
+        with open(path, "rb") as file:
+            yield file
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
 
