@@ -1,4 +1,4 @@
-"""What the tokenizer tests share: vocabularies trained on the spot, varied strings, and the reference libraries."""
+"""What the tokenizer tests share: vocabularies trained here, varied strings, the reference libraries."""
 
 import io
 import json
@@ -18,8 +18,8 @@ from tinyphi import TinyphiError
 from tinyphi.tokenizer import from_gguf
 
 PHI3_SPECIALS = (
-    "<|endoftext|> <|assistant|> <|placeholder1|> <|placeholder2|> <|placeholder3|> <|placeholder4|> <|system|> "
-    "<|end|> <|placeholder5|> <|placeholder6|> <|user|>"
+    "<|endoftext|> <|assistant|> <|placeholder1|> <|placeholder2|> <|placeholder3|> <|placeholder4|> "
+    "<|system|> <|end|> <|placeholder5|> <|placeholder6|> <|user|>"
 ).split()
 
 # Assigned since Unicode 3.2, so that every library's tables agree on them; and emoji, which are younger.

@@ -1,5 +1,6 @@
-"""Reading and writing directories and GGUF metadata: the same tokenizer comes back, damage gets a clear error."""
+"""Reading and writing directories and GGUF metadata: nothing is lost, and damage gets a clear error."""
 
+import contextlib
 import copy
 import json
 import random
@@ -353,8 +354,6 @@ def test_randomly_damaged_files_never_raise_anything_else(tokenizer, tmp_path):
         for _ in range(generator.randint(1, 4)):
             content[generator.randrange(len(content))] = generator.choice(b'"{}[]:,0159truea \\')
         (tmp_path / name).write_bytes(content)
-        try:
+        with contextlib.suppress(TinyphiError):
             from_directory(tmp_path).encode("ba ke")
-        except TinyphiError:
-            pass
         (tmp_path / name).write_bytes(originals[name])

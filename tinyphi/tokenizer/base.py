@@ -182,10 +182,8 @@ class Tokenizer(ABC):
             else:
                 raise TokenizerError(
                     f"The chat format {style.name!r} needs the special token {part.text!r}, and this "
-                    f"tokenizer has only "
-                    f"{sorted(self._specials)}. Its chat template and its vocabulary come from different "
-                    f"models: "
-                    "fetch both again."
+                    f"tokenizer has only {sorted(self._specials)}. Its chat template and its vocabulary "
+                    "come from different models: fetch both again."
                 )
         return self._encode_parts(parts)
 
@@ -238,8 +236,8 @@ class Tokenizer(ABC):
         known = self._bytes_of(number)
         if known is None:
             raise TokenizerError(
-                f"The tokenizer has no token with id {number}; its ids are below {self.vocab_size}. "
-                "Do the ids come from another tokenizer, or from an unused row of a model's vocabulary?"
+                f"The tokenizer has no token with id {number}; its ids are below {self.vocab_size}. Do the "
+                "ids come from another tokenizer, or from an unused row of a model's vocabulary?"
             )
         return known
 
@@ -408,6 +406,6 @@ def _check_text(text: object) -> None:
     except UnicodeEncodeError as error:
         raise InputError(
             f"Character {error.start} of the text is half of a surrogate pair ({text[error.start]!r}), "
-            f"which UTF-8 "
-            "cannot write. Repair the text where it was read, for example with errors='replace'."
+            "which UTF-8 cannot write. Repair the text where it was read, for example with "
+            "errors='replace'."
         ) from error

@@ -40,7 +40,7 @@ WORD = regex.compile(
     regex.VERBOSE,
 )
 
-LONGEST_CACHED_WORD = 64  # bytes
+LONGEST_CACHED_WORD = 64  # characters
 LARGEST_CACHE = 2**17  # words
 GONE = -1  # in place of an id: this token was merged into the one to its left
 
@@ -94,8 +94,7 @@ class ByteBPETokenizer(Tokenizer):
             ):
                 raise TokenizerError(
                     f"The special token {special.text!r} has id {special.id}, which the vocabulary "
-                    f"contradicts. "
-                    f"{FETCH_AGAIN}"
+                    f"contradicts. {FETCH_AGAIN}"
                 )
         self._vocabulary = dict(vocabulary)
         self._merges = list(merges)
@@ -112,7 +111,8 @@ class ByteBPETokenizer(Tokenizer):
         for special in specials:
             if special.id in typable:
                 raise TokenizerError(
-                    f"Ordinary text can merge into the special token {special.text!r}; no text may. {FETCH_AGAIN}"
+                    f"Ordinary text can merge into the special token {special.text!r}; no text may. "
+                    f"{FETCH_AGAIN}"
                 )
         self._cache: dict[str, list[int]] = {}
 
@@ -126,8 +126,7 @@ class ByteBPETokenizer(Tokenizer):
             except KeyError as error:
                 raise TokenizerError(
                     f"Merge {rank} ({left!r} + {right!r}) needs the token {error}, which the vocabulary "
-                    f"lacks. "
-                    f"{FETCH_AGAIN}"
+                    f"lacks. {FETCH_AGAIN}"
                 ) from error
             if pair in table:
                 raise TokenizerError(f"Merge {rank} ({left!r} + {right!r}) is there twice. {FETCH_AGAIN}")

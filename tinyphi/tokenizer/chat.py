@@ -183,8 +183,7 @@ def recognise(template: str | None) -> Style:
     if name is None:
         raise TokenizerError(
             f"This tokenizer's chat template (fingerprint {fingerprint(template)}) is none that tinyphi "
-            f"knows "
-            f"({', '.join(STYLES)}), and tinyphi does not run templates from files. {instead}"
+            f"knows ({', '.join(STYLES)}), and tinyphi does not run templates from files. {instead}"
         )
     return STYLES[name]
 

@@ -6,7 +6,7 @@ before reading, and no value is used before its type was looked at.
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,8 +26,8 @@ def read_bytes(path: Path) -> bytes:
         size = path.stat().st_size
         if size > LARGEST_FILE:
             raise TokenizerError(
-                f"{path} has {size:,} bytes; a tokenizer file has at most {LARGEST_FILE:,}. "
-                "Is it really the tokenizer? Fetch it again."
+                f"{path} has {size:,} bytes; a tokenizer file has at most {LARGEST_FILE:,}. Is it really "
+                "the tokenizer? Fetch it again."
             )
         return path.read_bytes()
     except OSError as error:
@@ -107,18 +107,16 @@ def write_files(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+            temporary = folder / f".{name}.{secrets.token_hex(8)}"
             try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content)
+                temporary.write_bytes(content)
                 os.replace(temporary, folder / name)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         raise TokenizerError(
             f"The tokenizer cannot be saved in {folder} ({error.strerror}). Choose a directory you can "
-            f"write to."
+            "write to."
         ) from error
 
 

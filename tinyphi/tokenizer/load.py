@@ -65,13 +65,15 @@ def from_directory(path: str | os.PathLike[str]) -> Tokenizer:
             try:
                 return read(folder, file)
             except TokenizerError as error:
-                raise error if str(folder) in str(error) else TokenizerError(f"{file}: {error}") from error
+                if str(folder) in str(error):
+                    raise
+                raise TokenizerError(f"{file}: {error}") from error
     if not folder.is_dir():
         raise TokenizerError(f"{folder} is not a directory. Give the directory that holds tokenizer.json.")
     if any(folder.glob("*.tiktoken")):
         raise TokenizerError(
-            f"{folder} holds a tiktoken vocabulary (Phi-3-small's), which tinyphi does not read. "
-            "Use Phi-3-mini, Phi-3.5-mini or Phi-3-medium."
+            f"{folder} holds a tiktoken vocabulary (Phi-3-small's), which tinyphi does not read. Use "
+            "Phi-3-mini, Phi-3.5-mini or Phi-3-medium."
         )
     raise TokenizerError(f"{folder} holds neither tokenizer.json nor tokenizer.model. Fetch the model again.")
 
@@ -91,8 +93,7 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         return _byte_bpe_from_gguf(metadata, where)
     raise TokenizerError(
         f"{where} describes a tokenizer of the kind {kind!r} with words {words!r}. tinyphi reads 'llama' "
-        f"(Phi-3) and "
-        "'gpt2' with words 'smollm' (SmolLM2). Use one of those models."
+        "(Phi-3) and 'gpt2' with words 'smollm' (SmolLM2). Use one of those models."
     )
 
 
@@ -102,6 +103,12 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
 def _from_tokenizer_json(folder: Path, file: Path) -> Tokenizer:
     content, where = read_json(file), str(file)
     model = field(content, "model", dict, where)
+    if not (_is_sentencepiece(content, model) or _is_smollm2(content, model)):
+        raise TokenizerError(
+            f"{where} describes a tokenizer that tinyphi does not know. It reads two kinds: Phi-3's (BPE "
+            "with byte fallback, '▁' put before every stretch of text) and SmolLM2's (byte-level BPE, "
+            "digits one by one). If the directory has a tokenizer.model as well, move tokenizer.json away."
+        )
     added = [_special(entry, where) for entry in checked(content.get("added_tokens", []), list, where)]
     vocabulary = checked_vocabulary(field(model, "vocab", dict, where), where)
     merges = merge_pairs(field(model, "merges", list, where), where)
@@ -113,17 +120,9 @@ def _from_tokenizer_json(folder: Path, file: Path) -> Tokenizer:
         )
     # transformers, too, listens to tokenizer.json here and not to add_bos_token.
     common = settings.for_tokenizer(added) | {"adds_bos": start is not None}
-    if _is_sentencepiece(content, model):
-        return SentencePieceTokenizer(pieces_from_merges(vocabulary, merges, added, where), added, **common)
     if _is_smollm2(content, model):
         return ByteBPETokenizer(vocabulary, merges, added, **common)
-    raise TokenizerError(
-        f"{where} describes a tokenizer that tinyphi does not know. It reads two kinds: Phi-3's (BPE with "
-        f"byte "
-        "fallback, '▁' put before every stretch of text) and SmolLM2's (byte-level BPE, digits one by one). "
-        "If the "
-        "directory has a tokenizer.model as well, move tokenizer.json away."
-    )
+    return SentencePieceTokenizer(pieces_from_merges(vocabulary, merges, added, where), added, **common)
 
 
 def _from_tokenizer_model(folder: Path, file: Path) -> Tokenizer:
@@ -138,16 +137,14 @@ def _from_tokenizer_model(folder: Path, file: Path) -> Tokenizer:
     if not added:
         raise TokenizerError(
             f"{file} holds only the ordinary pieces, and no file beside it lists the special tokens. Put "
-            f"the model's "
-            "tokenizer_config.json or added_tokens.json into the directory."
+            "the model's tokenizer_config.json or added_tokens.json into the directory."
         )
     specials |= added
     for special in sorted(added.values(), key=lambda special: special.id):
         if special.id > len(pieces):
             raise TokenizerError(
                 f"The ids of the special tokens in {folder} have a gap before {special.text!r} "
-                f"({special.id}). "
-                f"{FETCH_AGAIN}"
+                f"({special.id}). {FETCH_AGAIN}"
             )
         if special.id == len(pieces):
             pieces.append(VocabularyPiece(special.text, 0.0, PieceType.CONTROL))

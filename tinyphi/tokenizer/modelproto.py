@@ -68,9 +68,8 @@ def read_model(data: bytes, where: str) -> list[VocabularyPiece]:
     rules = [training[3], training[24], training[35], *(normalizing[key] for key in (2, 3, 4, 5))]
     if rules != [2, 0, 1, b"", 1, 0, 1]:
         raise TokenizerError(
-            f"{where} has other rules than Llama's and Phi-3's tokenizers (byte-pair merges, byte fallback, "
-            f"a space "
-            "before the text, no other change). tinyphi reads only that kind."
+            f"{where} has other rules than Llama's and Phi-3's tokenizers (byte-pair merges, byte "
+            "fallback, a space before the text, no other change). tinyphi reads only that kind."
         )
     return pieces
 

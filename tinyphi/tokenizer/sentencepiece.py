@@ -158,9 +158,8 @@ def _check_pieces(pieces: Sequence[VocabularyPiece]) -> int:
         raise TokenizerError(f"The SentencePiece vocabulary has an empty piece or one twice. {FETCH_AGAIN}")
     if {piece.text for piece in pieces if piece.type == PieceType.BYTE} != BYTE_PIECES.keys():
         raise TokenizerError(
-            "The SentencePiece vocabulary lacks some of the 256 byte pieces <0x00> … <0xFF>; tinyphi reads "
-            "only "
-            f"vocabularies with byte fallback, as Phi-3's. {FETCH_AGAIN}"
+            "The SentencePiece vocabulary lacks some of the 256 byte pieces <0x00> … <0xFF>; tinyphi "
+            f"reads only vocabularies with byte fallback, as Phi-3's. {FETCH_AGAIN}"
         )
     unknown = [id for id, piece in enumerate(pieces) if piece.type == PieceType.UNKNOWN]
     if len(unknown) != 1:
@@ -220,9 +219,8 @@ def pieces_from_merges(
     expected = {split for _, splits in merge_groups(pieces) for split in splits}
     if len(scores) != len(results) or expected != set(merges):
         raise TokenizerError(
-            f"The merges in {where} were not made from a SentencePiece model, so they cannot be turned back "
-            f"into one. "
-            "Put the model's tokenizer.model in the directory and move tokenizer.json away."
+            f"The merges in {where} were not made from a SentencePiece model, so they cannot be turned "
+            "back into one. Put the model's tokenizer.model in the directory and move tokenizer.json away."
         )
     return pieces
 

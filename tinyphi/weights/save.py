@@ -94,7 +94,8 @@ def _write_weights(model: Phi3, directory: Path, max_shard_bytes: int) -> None:
     }
     shards = _shards(tensors, max_shard_bytes)
     if len(shards) == 1:
-        return _write_tensors(tensors, shards[0], directory / WEIGHTS)
+        _write_tensors(tensors, shards[0], directory / WEIGHTS)
+        return
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
@@ -102,7 +103,6 @@ def _write_weights(model: Phi3, directory: Path, max_shard_bytes: int) -> None:
         weight_map |= dict.fromkeys(names, file)
     total = sum(tensor.nbytes for tensor in tensors.values())
     _write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-    return None
 
 
 def _shards(tensors: dict[str, Tensor], max_bytes: int) -> list[list[str]]:
