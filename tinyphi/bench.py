@@ -78,13 +78,7 @@ def bench_decode(runs: int, prompt_tokens: int, new_tokens: int) -> Iterator[str
         model, reference = tinyphi.load_model(path, dtype=dtype), _reference(path).to(dtype).eval()
         name = str(dtype).removeprefix("torch.")
         ids = torch.randint(1000, 40000, (1, prompt_tokens), generator=torch.Generator().manual_seed(0))
-        yield _alternate(
-            f"prefill {prompt_tokens} tokens, {name}",
-            prompt_tokens,
-            runs,
-            lambda model=model, ids=ids: prefill(model, ids, model.new_cache()),
-            lambda reference=reference, ids=ids: _reference_prefill(reference, ids),
-        ).row()
+        yield _prefill_in_turn(model, reference, ids, runs, name).row()
         yield _decode_in_turn(model, reference, ids, new_tokens, runs, name).row()
         del model, reference
         gc.collect()
@@ -96,6 +90,17 @@ def _alternate(
     """Time two functions in turn; the first pair warms up and does not count."""
     pairs = [(_seconds(mine), _seconds(theirs)) for _ in range(runs + 1)][1:]
     return Comparison(what, tokens, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+
+def _prefill_in_turn(model: Phi3, reference: Any, ids: torch.Tensor, runs: int, name: str) -> Comparison:
+    tokens = ids.shape[1]
+    return _alternate(
+        f"prefill {tokens} tokens, {name}",
+        tokens,
+        runs,
+        lambda: prefill(model, ids, model.new_cache()),
+        lambda: _reference_prefill(reference, ids),
+    )
 
 
 def _decode_in_turn(

@@ -104,7 +104,9 @@ class PhiConfig:
             value = getattr(self, name)
             if not _is_positive(value):
                 raise ConfigError(f"{name} is {value!r}; it must be a positive number.")
-        if self.partial_rotary_factor > 1 or self.rotary_dim < 2 or self.rotary_dim % 2:
+        if self.partial_rotary_factor > 1:
+            raise ConfigError(f"partial_rotary_factor is {self.partial_rotary_factor}; it must be at most 1.")
+        if self.rotary_dim < 2 or self.rotary_dim % 2:
             raise ConfigError(
                 f"partial_rotary_factor {self.partial_rotary_factor} rotates {self.rotary_dim} of "
                 f"{self.head_dim} channels; RoPE turns pairs, so this must be even, from 2 to head_dim."

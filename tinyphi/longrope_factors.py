@@ -1,4 +1,4 @@
-"""The published LongRoPE factors: numbers that Microsoft found by search, one for each rotated pair of channels.
+"""The published LongRoPE factors: found by Microsoft by search, one for each rotated pair of channels.
 
 Each entry is (short_factor, long_factor), as in the `rope_scaling` of the config.json named beside it.
 """
