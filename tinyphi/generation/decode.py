@@ -80,16 +80,16 @@ class Generated:
     texts: list[str]
 
 
-@torch.no_grad()
 def prefill(model: Phi3, ids: Tensor, cache: KeyValueCache, segments: Tensor | None = None) -> Tensor:
     """Read a prompt: ids (b t) → logits (b v) of the token that follows it. The cache takes it in."""
-    return model.logits(model.hidden(ids, segments, cache)[:, -1:])[:, 0]
+    with torch.inference_mode():
+        logits = model.logits(model.hidden(ids, segments, cache)[:, -1:])[:, 0]
+    return logits.clone()  # a normal tensor again, which may be changed
 
 
-@torch.no_grad()
 def decode_one(model: Phi3, ids: Tensor, cache: KeyValueCache, segments: Tensor | None = None) -> Tensor:
     """Read one token of each row: ids (b) → logits (b v) of the token that follows it."""
-    return model.logits(model.hidden(ids[:, None], segments, cache))[:, 0]
+    return prefill(model, ids[:, None], cache, segments)
 
 
 def stream(

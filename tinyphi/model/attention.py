@@ -48,25 +48,26 @@ class Attention(nn.Module):
 
         Without a mask every token sees all earlier ones (and all cached ones, if there are any).
         """
-        heads = rearrange(self.qkv_proj(x), "b t (heads c) -> b heads t c", c=self.head_dim)
+        batch, tokens, _ = x.shape
+        heads = self.qkv_proj(x).view(batch, tokens, -1, self.head_dim).transpose(1, 2)  # b heads t c
         queries, keys, values = torch.split(heads, self.heads, dim=1)
         turned = rotate(heads[:, : -self.heads[2]], cos, sin)  # queries and keys turn by the same angles
+        rotated_queries, rotated_keys = torch.split(turned, self.heads[:2], dim=1)
         if trace:
             trace.record("queries", queries, "b h t c")
             trace.record("keys", keys, "b n t c")
             trace.record("values", values, "b n t c")
-        queries, keys = torch.split(turned, self.heads[:2], dim=1)
-        if trace:
-            trace.record("rotated_queries", queries, "b h t c")
-            trace.record("rotated_keys", keys, "b n t c")
+            trace.record("rotated_queries", rotated_queries, "b h t c")
+            trace.record("rotated_keys", rotated_keys, "b n t c")
+        keys = rotated_keys
         if cache is not None:
             keys, values = cache.update(self.layer, keys, values)
         if trace:
             assert mask is not None  # the model always builds one for a trace
-            mixed = explicit_attention(queries, keys, values, mask, trace)
+            mixed = explicit_attention(rotated_queries, keys, values, mask, trace)
         else:
-            mixed = fused_attention(queries, keys, values, mask)
-        output: Tensor = self.o_proj(rearrange(mixed, "b h t c -> b t (h c)"))
+            mixed = fused_attention(rotated_queries, keys, values, mask)
+        output: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
         trace.record("output", output, "b t d")
         return output
 
@@ -93,7 +94,7 @@ def fused_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor 
     tokens, groups = queries.shape[2], queries.shape[1] // keys.shape[1]
     if tokens == 1 and groups > 1:
         # One token has no earlier queries to hide from: let the g heads of a group be g queries of one head.
-        grouped = rearrange(queries, "b (n g) 1 c -> b n g c", g=groups)
+        grouped = queries.view(queries.shape[0], -1, groups, queries.shape[-1])  # b n g c
         mixed = F.scaled_dot_product_attention(grouped, keys, values, mask if mask is None else mask[:, None])
         return mixed.flatten(1, 2).unsqueeze(2)
     return F.scaled_dot_product_attention(

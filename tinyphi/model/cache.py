@@ -133,9 +133,11 @@ class KeyValueCache:
     def _make_room(self, room: int) -> None:
         shape = (*self._keys.shape[:3], room, self._keys.shape[4])
         try:
-            grown = [
-                torch.empty(shape, dtype=old.dtype, device=old.device) for old in (self._keys, self._values)
-            ]
+            with torch.inference_mode(False):  # so that the cache may be used in and outside of that mode
+                grown = [
+                    torch.empty(shape, dtype=old.dtype, device=old.device)
+                    for old in (self._keys, self._values)
+                ]
         except RuntimeError as error:  # torch's out-of-memory errors are RuntimeErrors
             raise MemoryShortage(
                 f"There is not enough memory for a cache of {room} tokens; make a smaller one with "
