@@ -1,0 +1,221 @@
+"""The command line: `tinyphi lab | chat | generate | get | list | doctor | bench`."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import tinyphi
+from tinyphi.errors import InputError, TinyphiError
+
+if TYPE_CHECKING:
+    from tinyphi.generation.chat import Conversation
+    from tinyphi.generation.sampling import Greedy, Sampler
+
+MODEL = "smollm2-135m"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code. Errors of tinyphi become one line, not a traceback."""
+    for output in (sys.stdout, sys.stderr):
+        _never_fail_on_letters(output)
+    options, rest = _parser().parse_known_args(arguments)
+    if rest and options.command is not _bench:
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
+    try:
+        code: int = options.command(options)
+    except TinyphiError as error:
+        print(f"tinyphi: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has left, as in `tinyphi list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tinyphi", description="Phi-3 from scratch, to be read.")
+    parser.add_argument("--version", action="version", version=f"tinyphi {tinyphi.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    lab = commands.add_parser("lab", help="open the notebooks in JupyterLab")
+    lab.add_argument(
+        "directory", nargs="?", type=Path, help="where to copy the notebooks (installed package)"
+    )
+    lab.add_argument("--no-browser", action="store_true", help="only print the address")
+    lab.set_defaults(command=_lab)
+
+    chat = commands.add_parser("chat", help="talk with a model")
+    chat.add_argument("question", nargs="?", help="answer this and leave; without it, a conversation")
+    chat.add_argument("--system", help="instructions that stand before the conversation")
+    _add_model_options(chat, max_tokens=512)
+    chat.set_defaults(command=_chat)
+
+    generate = commands.add_parser("generate", help="continue a text")
+    generate.add_argument("prompt")
+    generate.add_argument(
+        "--stop", action="append", default=[], help="stop before this text (may be repeated)"
+    )
+    _add_model_options(generate, max_tokens=64)
+    generate.set_defaults(command=_generate)
+
+    get = commands.add_parser("get", help="fetch a model and print where it is")
+    get.add_argument("name", nargs="?", default=MODEL)
+    get.set_defaults(command=_get)
+
+    commands.add_parser("list", help="the models, and what they need").set_defaults(command=_list)
+    commands.add_parser("doctor", help="check this machine").set_defaults(command=_doctor)
+    bench = commands.add_parser("bench", help="measure beside the reference", add_help=False)
+    bench.set_defaults(command=_bench)
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser, max_tokens: int) -> None:
+    parser.add_argument("--model", default=MODEL, help="catalog name, directory, .gguf file or hub id")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--max-tokens", type=int, default=max_tokens)
+    parser.add_argument("--temperature", type=float, help="draw at random; without any of these: greedy")
+    parser.add_argument("--top-k", type=int)
+    parser.add_argument("--top-p", type=float)
+    parser.add_argument("--min-p", type=float)
+    parser.add_argument("--repetition-penalty", type=float)
+    parser.add_argument("--seed", type=int)
+
+
+def _sampler(options: argparse.Namespace) -> "Greedy | Sampler":
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return tinyphi.Sampler(**given) if given else tinyphi.Greedy()
+
+
+def _chat(options: argparse.Namespace) -> int:
+    import torch
+
+    from tinyphi.generation.chat import Conversation
+
+    sampler = _sampler(options)
+    model, tokenizer = tinyphi.load(options.model, dtype=getattr(torch, options.dtype))
+    conversation = Conversation(
+        model, tokenizer, system=options.system, sampler=sampler, max_new_tokens=options.max_tokens
+    )
+    if options.question is not None:
+        _say(conversation, options.question)
+        return 0
+    print(f"{options.model}. Ctrl-C stops a reply; Ctrl-D, or Ctrl-C here, leaves.")
+    while True:
+        try:
+            question = input("> ")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return 0
+        if question.strip():
+            try:
+                _say(conversation, question)
+            except KeyboardInterrupt:  # the conversation keeps what was said so far
+                print(" …")
+
+
+def _say(conversation: "Conversation", question: str) -> None:
+    for piece in conversation.stream(question):
+        print(piece, end="", flush=True)
+    print()
+
+
+def _generate(options: argparse.Namespace) -> int:
+    import torch
+
+    sampler = _sampler(options)
+    model, tokenizer = tinyphi.load(options.model, dtype=getattr(torch, options.dtype))
+    print(options.prompt, end="", flush=True)
+    for step in tinyphi.stream(
+        model,
+        tokenizer.encode(options.prompt),
+        tokenizer=tokenizer,
+        max_new_tokens=options.max_tokens,
+        sampler=sampler,
+        stop_strings=options.stop,
+    ):
+        print(step.text, end="", flush=True)
+    print()
+    return 0
+
+
+def _get(options: argparse.Namespace) -> int:
+    from tinyphi.weights.fetch import resolve
+
+    print(resolve(options.name))
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    import torch
+
+    from tinyphi.weights.catalog import CATALOG
+    from tinyphi.weights.fetch import is_fetched
+
+    print(f"{'name':18} {'parameters':>15} {'bf16':>8} {'4k cache':>9}  {'licence':11} {'here':5} from")
+    for entry in CATALOG.values():
+        need = entry.config.memory(torch.bfloat16, tokens=4096)
+        print(
+            f"{entry.name:18} {entry.config.parameter_count():15,} {need.weights / 1e9:5.2f} GB "
+            f"{need.cache / 1e9:6.2f} GB  {entry.licence:11} {'yes' if is_fetched(entry) else 'no':5} "
+            f"{entry.package.name if entry.package else entry.repo}"
+        )
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from tinyphi.doctor import examine
+
+    return examine()
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from tinyphi.bench import main as bench
+
+    return bench(options.rest)
+
+
+def _lab(options: argparse.Namespace) -> int:
+    from tinyphi.weights.fetch import resolve
+
+    if find_spec("jupyterlab") is None:
+        raise InputError('JupyterLab is not installed: pip install "tinyphi[lab]" brings it.')
+    resolve(MODEL)  # so that the first cell of the first notebook does not have to wait
+    command = [sys.executable, "-m", "jupyterlab", str(_notebooks(options.directory))]
+    return subprocess.run(command + ["--no-browser"] * options.no_browser).returncode
+
+
+def _notebooks(directory: Path | None) -> Path:
+    """The notebooks of a source checkout, or a copy of those in the installed package."""
+    package = Path(tinyphi.__file__).parent
+    checkout = package.parent / "notebooks"
+    if directory is None and (package.parent / "pyproject.toml").exists() and checkout.is_dir():
+        return checkout
+    source = package / "notebooks" if (package / "notebooks").is_dir() else checkout
+    target = directory or Path("tinyphi-notebooks")
+    target.mkdir(parents=True, exist_ok=True)
+    for notebook in sorted(source.glob("*.ipynb")):
+        if not (target / notebook.name).exists():  # never over a learner's own work
+            shutil.copy(notebook, target)
+    print(f"The notebooks are in {target.resolve()}.")
+    return target
+
+
+def _never_fail_on_letters(output: TextIO) -> None:
+    """A terminal that cannot show a letter shows a replacement instead of ending the program."""
+    if hasattr(output, "reconfigure"):
+        output.reconfigure(errors="replace")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
