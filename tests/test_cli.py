@@ -26,7 +26,9 @@ def real_model():
 
 
 def test_help_does_not_import_torch():
-    program = "import sys; from tinyphi import cli; cli._parser().format_help(); print('torch' in sys.modules)"
+    program = (
+        "import sys; from tinyphi import cli; cli._parser().format_help(); print('torch' in sys.modules)"
+    )
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "False"
 
 

@@ -1,4 +1,4 @@
-"""The whole model against transformers: logits, gradients, rounding; each comparison shown to notice mistakes."""
+"""The whole model against transformers: logits, gradients, rounding; each shown to notice mistakes."""
 
 import pytest
 import torch
@@ -291,10 +291,10 @@ def test_gradients_notice_a_detached_gate(twins, by_our_name, monkeypatch):
 
 
 # --- bfloat16: the same rounding points ---
-# Measured with torch 2.13 on a CPU: no difference at all, in every case, of our explicit path from the reference's
-# "eager" attention and of our fused path from its "sdpa". A kernel for other hardware may sum in another order,
-# so two units in the last place of the largest logit are allowed. (The reference's own eager and sdpa attention
-# differ by 4 to 12 such units, because sdpa does not round the weights.)
+# Measured with torch 2.13 on a CPU: no difference at all, in every case, of our explicit path from the
+# reference's "eager" attention and of our fused path from its "sdpa". A kernel for other hardware may sum in
+# another order, so two units in the last place of the largest logit are allowed. (The reference's own eager
+# and sdpa attention differ by 4 to 12 such units, because sdpa does not round the weights.)
 
 TWO_ULPS = 2 * 2**-8
 

