@@ -1,0 +1,191 @@
+"""The decoding loop: batches, stops, streams and what a GenerationTrace keeps."""
+
+import math
+
+import pytest
+import torch
+
+import tinyphi
+from tinyphi.config import PhiConfig
+from tinyphi.errors import InputError
+from tinyphi.generation.chat import Conversation
+from tinyphi.generation.decode import decode_one, left_pad, prefill
+from tinyphi.model.transformer import Phi3
+
+PROMPTS = [[3, 1, 4, 1, 5], [9, 2], [6, 5, 3, 5, 8, 9, 7]]
+
+
+class Letters:
+    """A tokenizer whose token i is the letter number i; id 0 stops."""
+
+    stop_ids = (0,)
+
+    def stream(self):
+        return self
+
+    def push(self, token):
+        return chr(ord("a") + token % 26)
+
+    def finish(self):
+        return ""
+
+    def encode_chat(self, messages, add_generation_prompt=True):
+        return [1 + ord(letter) % 50 for message in messages for letter in message["content"] or "?"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(4)
+    config = PhiConfig(
+        vocab_size=61,
+        hidden_size=48,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
+    model = Phi3(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_((1.0 if "norm" in name else 0.0) + 0.3 * torch.randn_like(parameter))
+    return model
+
+
+def uncached(model, ids, new):
+    grown = list(ids)
+    for _ in range(new):
+        with torch.no_grad():
+            grown.append(int(model(torch.tensor([grown]))[0, -1].argmax()))
+    return grown[len(ids) :]
+
+
+def test_prefill_and_decode_one_give_the_model_s_logits(model):
+    ids, cache = torch.tensor([PROMPTS[2]]), model.new_cache()
+    with torch.no_grad():
+        logits = model(ids)
+    torch.testing.assert_close(prefill(model, ids[:, :-1], cache), logits[:, -2], atol=1e-4, rtol=1e-4)
+    last = decode_one(model, ids[:, -1], cache)
+    torch.testing.assert_close(last, logits[:, -1], atol=1e-4, rtol=1e-4)
+    last += 1  # a normal tensor, which may be changed
+
+
+def test_greedy_equals_the_uncached_loop_single_and_ragged(model):
+    expected = [uncached(model, ids, 9) for ids in PROMPTS]
+    assert tinyphi.generate(model, PROMPTS, max_new_tokens=9).ids == expected
+    for ids, text in zip(PROMPTS, expected, strict=True):
+        assert tinyphi.generate(model, ids, max_new_tokens=9).ids == [text]
+        assert tinyphi.generate(model, torch.tensor([ids]), max_new_tokens=9).ids == [text]
+        assert [step.id for step in tinyphi.stream(model, ids, max_new_tokens=9)] == text
+
+
+def test_rows_that_end_early_leave_the_others_alone(model):
+    expected = [uncached(model, ids, 9) for ids in PROMPTS]
+    stop = expected[0][2]
+    out = tinyphi.generate(model, PROMPTS, max_new_tokens=9, stop_ids=[stop])
+    for found, full in zip(out.ids, expected, strict=True):
+        assert found == (full[: full.index(stop)] if stop in full else full)
+
+
+def test_a_stop_id_ends_the_stream_and_is_its_last_step(model):
+    text = uncached(model, PROMPTS[0], 9)
+    steps = list(tinyphi.stream(model, PROMPTS[0], max_new_tokens=9, stop_ids=[text[4]]))
+    assert [step.id for step in steps] == text[: text.index(text[4]) + 1]
+
+
+def test_stop_strings_never_show(model):
+    everything = tinyphi.generate(
+        model, PROMPTS[0], tokenizer=Letters(), max_new_tokens=20, stop_ids=()
+    ).texts[0]
+    assert len(everything) == 20
+    for start, length in ((5, 1), (7, 3), (10, 4)):
+        stop = everything[start : start + length]
+        shown = ""
+        for step in tinyphi.stream(
+            model,
+            PROMPTS[0],
+            tokenizer=Letters(),
+            max_new_tokens=20,
+            stop_ids=(),
+            stop_strings=["zzzzz", stop],
+        ):
+            shown += step.text
+            assert stop not in shown
+        assert shown == everything[: everything.index(stop)]
+
+
+def test_text_that_only_looked_like_a_stop_is_released(model):
+    text = tinyphi.generate(model, PROMPTS[0], tokenizer=Letters(), max_new_tokens=12, stop_ids=()).texts[0]
+    almost = text[-3:] + "never"
+    out = tinyphi.generate(
+        model, PROMPTS[0], tokenizer=Letters(), max_new_tokens=12, stop_ids=(), stop_strings=[almost]
+    )
+    assert out.texts == [text]
+
+
+def test_the_same_seed_gives_the_same_text(model):
+    def run(seed):
+        return tinyphi.generate(
+            model, PROMPTS, max_new_tokens=12, sampler=tinyphi.Sampler(2.0, seed=seed)
+        ).ids
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+
+
+def test_a_trace_keeps_every_step(model):
+    trace = tinyphi.GenerationTrace()
+    sampler = tinyphi.Sampler(temperature=1.3, top_k=20, top_p=0.9, min_p=0.02, seed=5)
+    out = tinyphi.generate(model, PROMPTS, max_new_tokens=6, sampler=sampler, trace=trace)
+    assert trace.prompts == PROMPTS
+    assert [[step.id for step in row] for row in trace.rows] == out.ids
+    assert trace.steps is trace.rows[0]
+    for step in trace.steps:
+        assert step.probabilities.sum().item() == pytest.approx(1, abs=1e-5)
+        exact = -sum(p * math.log2(p) for p in step.probabilities.double().tolist() if p > 0)
+        assert step.entropy == pytest.approx(exact, abs=1e-4)
+        assert list(step.cuts) == ["top_k", "top_p", "min_p"]
+        removed = step.cuts["top_k"] | step.cuts["top_p"] | step.cuts["min_p"]
+        assert torch.equal(step.kept, ~removed)
+        assert step.kept[step.id]
+        assert step.cache_bytes > 0
+        assert step.seconds > 0
+
+
+@pytest.mark.parametrize(
+    "prompt", [[], [[1], []], torch.zeros(1, 0, dtype=torch.int64), ["text"], "text", None, 3]
+)
+def test_wrong_prompts_are_refused(model, prompt):
+    with pytest.raises(InputError):
+        tinyphi.generate(model, prompt)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"max_new_tokens": 0}, {"max_new_tokens": 1.5}, {"stop_strings": ["x"]}]
+)
+def test_wrong_arguments_are_refused(model, arguments):
+    with pytest.raises(InputError):
+        tinyphi.generate(model, [1, 2], **arguments)
+
+
+def test_left_padding():
+    ids, segments = left_pad([[1, 2, 3], [4]])
+    assert ids.tolist() == [[1, 2, 3], [0, 0, 4]]
+    assert segments.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+def test_a_conversation_remembers_and_survives_an_interruption(model):
+    conversation = Conversation(model, Letters(), system="be brief", max_new_tokens=8)
+    reply = conversation.stream("hello")
+    said = next(reply) + next(reply)
+    reply.close()  # as Ctrl-C does
+    assert conversation.messages == [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": said},
+    ]
+    whole = "".join(conversation.stream("go on"))
+    assert conversation.messages[-1] == {"role": "assistant", "content": whole}
+    assert tinyphi.chat(model, Letters(), "hello", max_new_tokens=8)
