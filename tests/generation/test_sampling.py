@@ -121,6 +121,7 @@ def test_greedy_takes_the_best_and_the_first_of_equals():
     [
         {"temperature": 0},
         {"temperature": -1},
+        {"temperature": 1e-40},
         {"temperature": float("nan")},
         {"temperature": "hot"},
         {"top_k": 0},

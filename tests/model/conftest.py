@@ -21,11 +21,6 @@ CONFIG = PhiConfig(
     eos_token_id=None,
     pad_token_id=None,
 )
-LONGROPE = {
-    "original_max_position_embeddings": 8,
-    "short_factor": (1.0, 1.1, 1.2, 1.3),
-    "long_factor": (1.0, 2.0, 4.0, 8.0),
-}
 
 
 @pytest.fixture(scope="session")

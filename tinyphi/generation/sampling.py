@@ -13,6 +13,8 @@ from torch import Tensor
 
 from tinyphi.errors import InputError
 
+_COLDEST = 1e-4  # below, float32 runs out of range, and the draw is the best token anyway
+
 
 class Choice(NamedTuple):
     """What a sampler did to one step's logits, for each row."""
@@ -56,8 +58,10 @@ class Sampler:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if not _is_number(self.temperature) or not self.temperature > 0:
-            raise InputError(f"temperature is {self.temperature!r}; it must be above 0. For 0 use Greedy().")
+        if not _is_number(self.temperature) or not self.temperature >= _COLDEST:
+            raise InputError(
+                f"temperature is {self.temperature!r}; it must be at least {_COLDEST}. For 0 use Greedy()."
+            )
         if self.top_k is not None and not (isinstance(self.top_k, int) and self.top_k >= 1):
             raise InputError(f"top_k is {self.top_k!r}; it must be None or a whole number of at least 1.")
         for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):

