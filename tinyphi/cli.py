@@ -192,7 +192,10 @@ def _lab(options: argparse.Namespace) -> int:
         raise InputError('JupyterLab is not installed: pip install "tinyphi[lab]" brings it.')
     resolve(MODEL)  # so that the first cell of the first notebook does not have to wait
     command = [sys.executable, "-m", "jupyterlab", str(_notebooks(options.directory))]
-    return subprocess.run(command + ["--no-browser"] * options.no_browser).returncode
+    command += ["--no-browser"] * options.no_browser
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # in many containers root is the only user
+    return subprocess.run(command).returncode
 
 
 def _notebooks(directory: Path | None) -> Path:
