@@ -7,8 +7,9 @@ generator, so they are the same everywhere; what can differ between machines is 
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from math import inf
 from typing import NamedTuple
 
 import psutil
@@ -22,6 +23,15 @@ from tinyphi.weights.catalog import CATALOG
 from tinyphi.weights.fetch import cache_directory, is_fetched
 from tinyphi.weights.load import free_memory
 
+
+class Summary(NamedTuple):
+    """What is remembered of a pass."""
+
+    logits: tuple[float, ...]  # of the last token, the first six of the vocabulary
+    tokens: tuple[int, ...]  # the most probable one after each token
+
+
+_REQUIRED = ("tinyphi", "torch", "numpy", "sentencepiece", "safetensors", "huggingface_hub")
 _CONFIG = PhiConfig(
     vocab_size=64,
     hidden_size=48,
@@ -37,10 +47,14 @@ _CONFIG = PhiConfig(
     eos_token_id=2,
     pad_token_id=0,
 )
-# The last token's first logits in the known pass. Made by
-#     python -c "from tinyphi import doctor; print(doctor.known_pass()[-1, :6].tolist())"
-_KNOWN = (1.852345, -1.569611, 1.92437, -0.612377, -0.570523, -0.127952)
+_SHORT, _LONG = 12, 24  # tokens; LongRoPE's factors change, and the window begins to hide, between the two
+# What transformers computes too (tests/test_doctor.py). Made again by
+#     python -c "from tinyphi import doctor; print(doctor.summary(12), doctor.summary(24), sep='\\n')"
+_KNOWN = {}
 _TOLERANCE = 1e-3  # of the largest logit; another order of summation in float32 stays far below
+_COARSE = 0.1  # the same in bfloat16, which has 8 significant bits
+_OLDEST_TORCH = (2, 6)  # as in pyproject.toml
+_REPAIR = "Results cannot be trusted. Reinstall torch; if that does not help, try another version of it."
 
 
 class Check(NamedTuple):
@@ -54,15 +68,14 @@ class Check(NamedTuple):
 
 def examine() -> int:
     """Print every check and the advice; return 1 if this installation computes wrong results, else 0."""
-    checks = [*_versions(), *_machine(), *_models(), *_arithmetic()]
-    for check in checks:
+    wrong = False
+    for check in (*_versions(), *_machine(), *_models(), *_arithmetic()):
+        wrong |= check.wrong
         print(f"{check.name:20} {check.found}")
         if check.advice:
             print(f"{'':20} → {check.advice}")
-    wrong = any(check.wrong for check in checks)
-    print(
-        "\nThis installation computes WRONG RESULTS." if wrong else "\nThis installation computes correctly."
-    )
+    verdict = "WRONG RESULTS: see the arrows above" if wrong else "correct results"
+    print(f"\nThis installation computes {verdict}.")
     return int(wrong)
 
 
@@ -72,86 +85,109 @@ def known_model() -> Phi3:
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters(), start=1):
             place = torch.arange(parameter.numel(), dtype=torch.int64)
-            # Whole numbers from -16 to 16, scrambled, over a power of two: exact in float32 and bfloat16.
-            values = ((place * 7919 + number * 104729) % 33 - 16) / 64
+            # Whole numbers from -16 to 16 over a power of two: exact in float32 and bfloat16. Squares
+            # modulo a prime look random enough that no two rows are alike.
+            values = ((place * (place + 7919 * number)) % 65537 % 33 - 16) / 64
             parameter.copy_(values.view_as(parameter) + (1.0 if parameter.ndim == 1 else 0.0))
     return model
 
 
-def known_pass(trace: Trace | None = None) -> Tensor:
-    """Logits of 24 tokens, (24 v): more tokens than the window and than the original context."""
+def known_pass(tokens: int = _LONG, trace: Trace | None = None, device: str = "cpu") -> Tensor:
+    """Logits of a fixed text: (t v) float32, on the CPU."""
     with torch.no_grad():
-        logits: Tensor = known_model()(_ids(), trace=trace)
-    return logits[0]
+        logits: Tensor = known_model().to(device)(_ids(tokens).to(device), trace=trace)
+    return logits[0].cpu()
 
 
-def _ids() -> Tensor:
-    return (torch.arange(24) * 5 + 3)[None] % _CONFIG.vocab_size
+def summary(tokens: int) -> Summary:
+    """What this machine computes for the first tokens of the fixed text."""
+    logits = known_pass(tokens)
+    rounded = tuple(round(value, 3) for value in logits[-1, :6].tolist())
+    return Summary(rounded, tuple(logits.argmax(dim=-1).tolist()))
+
+
+def _ids(tokens: int) -> Tensor:
+    return (torch.arange(tokens) * 5 + 3)[None] % _CONFIG.vocab_size
 
 
 def _arithmetic() -> Iterator[Check]:
-    """The known pass in several ways that must agree."""
-    fused = known_pass()
-    scale = float(fused.abs().max())
-    known = torch.tensor(_KNOWN)
-    yield _compared("known forward pass", float((fused[-1, : len(_KNOWN)] - known).abs().max()) / scale)
-    yield _compared("step by step", float((known_pass(Trace()) - fused).abs().max()) / scale)
-    yield _compared("with a cache", float((_cached_pass() - fused[-1]).abs().max()) / scale)
-    halved = _rounded_pass()
-    yield _compared("in bfloat16", float((halved - fused).abs().max()) / scale, tolerance=0.1)
+    """The known pass in several ways that must agree. A way that fails outright is wrong as well."""
+    ways: list[tuple[str, Callable[[], float], float]] = [
+        ("short forward pass", lambda: _off_known(_SHORT), _TOLERANCE),
+        ("long forward pass", lambda: _off_known(_LONG), _TOLERANCE),
+        ("step by step", lambda: _off(known_pass(trace=Trace()), known_pass()), _TOLERANCE),
+        ("with a cache", lambda: _off(_cached_pass(), known_pass()[-1]), _TOLERANCE),
+        ("in bfloat16", lambda: _off(_rounded_pass(), known_pass()), _COARSE),
+    ]
+    if torch.accelerator.is_available():
+        device = str(torch.accelerator.current_accelerator())
+        ways.append((f"on {device}", lambda: _off(known_pass(device=device), known_pass()), _TOLERANCE))
+    for name, measure, tolerance in ways:
+        try:
+            difference = measure()
+        except Exception as error:  # torch's kernels fail in many ways, and all of them are findings
+            yield Check(name, f"FAILED: {type(error).__name__}: {error}", _REPAIR, wrong=True)
+            continue
+        if difference <= tolerance:  # not so if it is nan
+            yield Check(name, f"right (off by {difference:.0e} of the largest logit)")
+        else:
+            yield Check(name, f"WRONG (off by {difference:.1g} of the largest logit)", _REPAIR, wrong=True)
+
+
+def _off_known(tokens: int) -> float:
+    """How far the pass is from what is known of it; infinitely if another token is the most probable."""
+    found, known = summary(tokens), _KNOWN[tokens]
+    return (
+        _off(torch.tensor(found.logits), torch.tensor(known.logits)) if found.tokens == known.tokens else inf
+    )
+
+
+def _off(found: Tensor, right: Tensor) -> float:
+    return float((found - right).abs().max() / right.abs().max())
 
 
 def _cached_pass() -> Tensor:
-    """The last logits when the tokens are read one at a time."""
+    """The last logits when the tokens are read one at a time, across the change of LongRoPE's factors."""
     model = known_model()
     cache = model.new_cache()
     with torch.no_grad():
-        for token in _ids()[0]:
+        for token in _ids(_LONG)[0]:
             logits: Tensor = model(token.view(1, 1), cache=cache)
     return logits[0, -1]
 
 
 def _rounded_pass() -> Tensor:
     with torch.no_grad():
-        logits: Tensor = known_model().bfloat16()(_ids())
+        logits: Tensor = known_model().bfloat16()(_ids(_LONG))
     return logits[0]
-
-
-def _compared(name: str, difference: float, tolerance: float = _TOLERANCE) -> Check:
-    if difference <= tolerance:
-        return Check(name, f"right (off by {difference:.0e} of the scale)")
-    return Check(
-        name,
-        f"WRONG: off by {difference:.1g} of the scale",
-        "Reinstall torch; if that does not help, try another version, and report these lines.",
-        wrong=True,
-    )
 
 
 def _versions() -> Iterator[Check]:
     yield Check("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    for name in (
-        "tinyphi",
-        "torch",
-        "numpy",
-        "sentencepiece",
-        "safetensors",
-        "huggingface_hub",
-        "transformers",
-    ):
+    for name in (*_REQUIRED, "transformers"):
+        extra = "[reference]" if name == "transformers" else ""
         try:
-            yield Check(name, version(name))
+            yield Check(name, version(name), _advice_on_torch() if name == "torch" else "")
         except PackageNotFoundError:
-            yield Check(name, "not installed", 'pip install "tinyphi[reference]" brings it, for comparisons.')
+            yield Check(name, "not installed", f'pip install "tinyphi{extra}" brings it.')
+
+
+def _advice_on_torch() -> str:
+    numbers = tuple(int(number) for number in torch.__version__.split("+")[0].split(".")[:2])
+    if numbers >= _OLDEST_TORCH:
+        return ""
+    return f"Too old; tinyphi needs {'.'.join(map(str, _OLDEST_TORCH))}: pip install --upgrade torch"
 
 
 def _machine() -> Iterator[Check]:
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    advice = f"Only 1 of {cores} cores is used; unset OMP_NUM_THREADS." if threads == 1 < cores else ""
+    advice = ""
+    if threads == 1 < cores:
+        advice = f"Only 1 of {cores} cores is used. Is OMP_NUM_THREADS set? Without it, torch uses them all."
     capability = torch.backends.cpu.get_cpu_capability()
-    yield Check("processor", f"{capability}, {threads} threads on {cores} cores", advice)
-    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; everything runs on the CPU"
-    yield Check("GPU", cuda)
+    yield Check("processor", f"{capability}; {threads} threads on {cores} cores", advice)
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; the CPU is enough"
+    yield Check("CUDA", cuda)
     free, total = free_memory(), psutil.virtual_memory().total
     advice = "Close other programs: SmolLM2 in float32 needs about 1 GB." if free < 10**9 else ""
     yield Check("memory", f"{free / 1e9:.1f} GB free of {total / 1e9:.1f} GB", advice)
@@ -159,12 +195,13 @@ def _machine() -> Iterator[Check]:
 
 def _models() -> Iterator[Check]:
     folder = cache_directory()
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(existing).free
-    offline = ", offline" if os.environ.get("TINYPHI_OFFLINE", "") not in ("", "0") else ""
     advice = "Free some space, or choose another place with TINYPHI_CACHE." if free < 10**9 else ""
-    yield Check("cache", f"{folder} ({free / 1e9:.1f} GB free{offline})", advice)
-    here = [entry.name for entry in CATALOG.values() if is_fetched(entry)]
-    yield Check(
-        "models here", ", ".join(here) or "none", "" if here else "`tinyphi get` fetches SmolLM2-135M."
-    )
+    yield Check("cache", f"{folder} ({free / 1e9:.1f} GB free)", advice)
+    offline = os.environ.get("TINYPHI_OFFLINE", "") not in ("", "0")
+    yield Check("TINYPHI_OFFLINE", "set: nothing is downloaded" if offline else "not set")
+    here = [name for name, entry in CATALOG.items() if is_fetched(entry)]
+    missing = "smollm2-135m" not in here
+    advice = "`tinyphi get smollm2-135m` fetches the model of the notebooks (0.1 GB)." if missing else ""
+    yield Check("models here", ", ".join(here) or "none", advice)

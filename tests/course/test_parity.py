@@ -311,7 +311,7 @@ PLANTS = [
     ("the mask shows the future", "mask", see_the_future),
     ("mask off by one", "mask", wider_window),
     ("the norm's weight is missing", "layers.0.attention_norm", norm_without_weight),
-    ("the norm's eps or mean is wrong", "layers.0.attention_norm", norm_by_sum),
+    ("the norm's eps, mean or scale is wrong", "layers.0.attention_norm", norm_by_sum),
     ("q or k rows stand in another order", "layers.0.attention.queries", interleaved_rows),
     ("keys and values are swapped", "layers.0.attention.keys", keys_and_values_swapped),
     ("wrong rotation layout", "layers.0.attention.rotated_queries", neighbours_rotated),

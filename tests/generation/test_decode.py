@@ -1,5 +1,6 @@
 """The decoding loop: batches, stops, streams and what a GenerationTrace keeps."""
 
+import copy
 import math
 
 import pytest
@@ -20,7 +21,7 @@ class Letters:
 
     stop_ids = (0,)
 
-    def stream(self):
+    def stream(self, after=()):
         return self
 
     def push(self, token):
@@ -168,6 +169,34 @@ def test_wrong_prompts_are_refused(model, prompt):
 def test_wrong_arguments_are_refused(model, arguments):
     with pytest.raises(InputError):
         tinyphi.generate(model, [1, 2], **arguments)
+
+
+def test_stream_follows_one_prompt_only(model):
+    with pytest.raises(InputError, match="one prompt"):
+        tinyphi.stream(model, PROMPTS)
+
+
+def test_logits_that_are_no_numbers_are_told(model):
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken.norm.weight.fill_(float("nan"))
+    for sampler in (tinyphi.Greedy(), tinyphi.Sampler()):
+        with pytest.raises(InputError, match="NaN"):
+            tinyphi.generate(broken, [1, 2], sampler=sampler)
+
+
+def test_a_refused_message_leaves_the_conversation_as_it_was(model):
+    class Strict(Letters):
+        def encode_chat(self, messages, add_generation_prompt=True):
+            if not all(isinstance(message["content"], str) for message in messages):
+                raise InputError("not a text")
+            return super().encode_chat(messages)
+
+    conversation = Conversation(model, Strict(), max_new_tokens=2)
+    with pytest.raises(InputError):
+        list(conversation.stream(123))
+    assert conversation.messages == []
+    assert "".join(conversation.stream("hello"))
 
 
 def test_left_padding():

@@ -47,6 +47,18 @@ def test_top_p(seed, p):
     assert same_cut(cut_top_p(logits, p), TopPLogitsWarper(p)(None, logits))
 
 
+@pytest.mark.parametrize("p", [0.5, 0.99, 0.9999, 1.0])
+def test_top_p_on_a_real_size_of_vocabulary(p):
+    logits = random_logits(7, rows=2, vocabulary=49152)
+    assert same_cut(cut_top_p(logits, p), TopPLogitsWarper(p)(None, logits))
+
+
+def test_adding_up_from_the_largest_would_be_noticed():
+    logits = random_logits(7, rows=1, vocabulary=49152)
+    shares = logits.softmax(-1).sort(descending=True).values
+    assert int((shares.cumsum(-1) - shares >= 1.0).sum()) > 100  # tokens that p = 1 would wrongly lose
+
+
 @given(SEEDS, SHARES)
 def test_min_p(seed, share):
     logits = random_logits(seed)

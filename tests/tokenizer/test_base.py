@@ -43,6 +43,20 @@ def test_stream_equals_decode_on_text(tokenizer, strings):
             assert streamed(tokenizer, ids) == tokenizer.decode(ids)
 
 
+def test_a_stream_that_goes_on_keeps_its_first_space(tokenizer):
+    ids = tokenizer.encode("the cat sat on the mat, and the end of it was good")
+    for cut in range(1, len(ids)):
+        decoder = tokenizer.stream(after=ids[:cut])
+        rest = "".join([*map(decoder.push, ids[cut:]), decoder.finish()])
+        assert tokenizer.decode(ids[:cut]) + rest == tokenizer.decode(ids)
+
+
+def test_a_stream_after_a_special_token_begins_a_text(tokenizer):
+    decoder = tokenizer.stream(after=tokenizer.encode("x<|endoftext|>", allow_special=True))
+    ids = [id for id in tokenizer.encode("the cat") if id not in tokenizer.special_tokens.values()]
+    assert "".join([*map(decoder.push, ids), decoder.finish()]) == "the cat"
+
+
 def test_characters_arrive_whole_and_at_once(tokenizer):
     decoder = tokenizer.stream()
     ids = [id for id in tokenizer.encode("a🦙") if id not in tokenizer.special_tokens.values()]

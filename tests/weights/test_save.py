@@ -214,3 +214,11 @@ def test_a_failed_replacement_puts_the_old_model_back(tmp_path, monkeypatch, err
         tinyphi.save(random_model(vocab_size=100), None, target)
     assert contents(target) == before
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+def test_a_float64_model_comes_back_exactly(tmp_path):
+    model = random_model().double()
+    tinyphi.save(model, None, tmp_path / "exact")
+    again = tinyphi.load_model(tmp_path / "exact", dtype=torch.float64)
+    for mine, theirs in zip(again.parameters(), model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)

@@ -70,9 +70,10 @@ def _difference(mine: Tensor, theirs: Tensor) -> tuple[float, float, tuple[int, 
     """Largest difference relative and absolute, and where; NaN and different shapes count as infinite."""
     if mine.shape != theirs.shape:
         return float("inf"), float("inf"), ()
-    error = (mine.double() - theirs.double()).abs().nan_to_num(nan=torch.inf)
+    mine, theirs = mine.detach().double(), theirs.detach().double()
+    error = (mine - theirs).abs().nan_to_num(nan=torch.inf)
     absolute = float(error.max())
-    scale = max(float(theirs.double().abs().max()), 1e-30)
+    scale = max(float(theirs.abs().max()), 1e-30)
     place = torch.unravel_index(error.argmax(), error.shape)
     return absolute / scale, absolute, tuple(int(index) for index in place)
 

@@ -126,7 +126,10 @@ def _norm_weight(case: Case) -> bool:
 
 
 @symptom(
-    "the norm's eps or mean is wrong: each token is off by a factor", "attention_norm", "mlp_norm", "norm"
+    "the norm's eps, mean or scale is wrong: each token is off by a factor",
+    "attention_norm",
+    "mlp_norm",
+    "norm",
 )
 def _norm_scale(case: Case) -> bool:
     return constant_ratio(case.mine, case.theirs, (2,))

@@ -37,17 +37,17 @@ class Conversation:
 
     def stream(self, text: str) -> Iterator[str]:
         """Say `text` and yield the reply piece by piece."""
-        self.messages.append({"role": "user", "content": text})
-        ids = self.tokenizer.encode_chat(self.messages)
-        reply = {"role": "assistant", "content": ""}
-        self.messages.append(reply)
-        for step in stream(
+        user = {"role": "user", "content": text}
+        steps = stream(
             self.model,
-            ids,
+            self.tokenizer.encode_chat([*self.messages, user]),
             tokenizer=self.tokenizer,
             max_new_tokens=self.max_new_tokens,
             sampler=self.sampler,
-        ):
+        )
+        reply = {"role": "assistant", "content": ""}
+        self.messages += [user, reply]  # only now: a message that was refused leaves no trace
+        for step in steps:
             reply["content"] += step.text
             yield step.text
 

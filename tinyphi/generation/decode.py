@@ -33,7 +33,7 @@ class TextDecoder(Protocol):
     @property
     def stop_ids(self) -> tuple[int, ...]: ...
 
-    def stream(self) -> TextStream: ...
+    def stream(self, after: Sequence[int] = ()) -> TextStream: ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,10 @@ class GenerationTrace:
 
 @dataclass(frozen=True)
 class Generated:
-    """New tokens of each row, without prompt and stop id, and their text where a tokenizer was given."""
+    """New tokens of each row, without prompt and stop id, and their text where a tokenizer was given.
+
+    A stop string is not in the text; the tokens that spell it are in the ids.
+    """
 
     ids: list[list[int]]
     texts: list[str]
@@ -107,14 +110,12 @@ def stream(
 
     ids: the prompt. tokenizer: needed for text and for stop strings; its stop ids count unless `stop_ids`
     are given. Ends after a stop id, a stop string or `max_new_tokens` tokens.
-    Raises InputError for an empty prompt or arguments that do not fit together.
+    Raises InputError for an empty prompt, for several, or for arguments that do not fit together.
     """
-    for steps in _decode(
-        model, ids, tokenizer, max_new_tokens, sampler, stop_ids, stop_strings, trace or GenerationTrace()
-    ):
-        step = steps[0]
-        assert step is not None  # a single row ends the loop when it is finished
-        yield step
+    rows = _prepare(ids, tokenizer, max_new_tokens, stop_ids, stop_strings)
+    if len(rows) != 1:
+        raise InputError(f"stream follows one prompt, and these are {len(rows)}; use generate for several.")
+    return (steps[0] for steps in _decode(model, rows, max_new_tokens, sampler, trace) if steps[0])
 
 
 def generate(
@@ -129,52 +130,65 @@ def generate(
     trace: GenerationTrace | None = None,
 ) -> Generated:
     """Generate for one prompt or for a batch of prompts of any lengths. Arguments as for `stream`."""
-    stop_ids = _stop_ids(tokenizer, stop_ids)
-    new: list[list[int]] = [[] for _ in _rows(ids)]
-    texts = [""] * len(new)
-    for steps in _decode(
-        model, ids, tokenizer, max_new_tokens, sampler, stop_ids, stop_strings, trace or GenerationTrace()
-    ):
-        for row, step in enumerate(steps):
-            if step is not None:
-                new[row] += [step.id] if step.id not in stop_ids else []
-                texts[row] += step.text
-    return Generated(new, texts if tokenizer is not None else [])
+    rows = _prepare(ids, tokenizer, max_new_tokens, stop_ids, stop_strings)
+    for _ in _decode(model, rows, max_new_tokens, sampler, trace):
+        pass
+    return Generated([row.ids for row in rows], [row.text for row in rows] if tokenizer else [])
+
+
+def _prepare(
+    prompt: Prompt,
+    tokenizer: TextDecoder | None,
+    max_new_tokens: int,
+    stop_ids: Sequence[int] | None,
+    stop_strings: Sequence[str],
+) -> list["_Row"]:
+    """Check the arguments and make a row for each prompt."""
+    if type(max_new_tokens) is not int or max_new_tokens < 1:
+        raise InputError(f"max_new_tokens is {max_new_tokens!r}; it must be a whole number of at least 1.")
+    if stop_ids is None:
+        stop_ids = () if tokenizer is None else tokenizer.stop_ids
+    for name, stops, kind in (("stop_ids", stop_ids, int), ("stop_strings", stop_strings, str)):
+        if isinstance(stops, str) or not all(
+            isinstance(stop, kind) and stop != ""
+            for stop in (stops if isinstance(stops, Sequence) else [None])
+        ):
+            raise InputError(
+                f"{name} is {stops!r}; it must be a list of {kind.__name__}, none of them empty."
+            )
+    if stop_strings and tokenizer is None:
+        raise InputError("Stop strings need text: pass tokenizer=… as well.")
+    return [_Row(ids, tokenizer, frozenset(stop_ids), stop_strings) for ids in _rows(prompt)]
 
 
 def _decode(
     model: Phi3,
-    prompt: Prompt,
-    tokenizer: TextDecoder | None,
+    rows: list["_Row"],
     max_new_tokens: int,
     sampler: Greedy | Sampler,
-    stop_ids: Sequence[int] | None,
-    stop_strings: Sequence[str],
-    trace: GenerationTrace,
+    trace: GenerationTrace | None,
 ) -> Iterator[list[Step | None]]:
     """The loop: one list of steps per new token, None for rows that have already ended."""
-    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-        raise InputError(f"max_new_tokens is {max_new_tokens!r}; it must be a whole number of at least 1.")
-    if stop_strings and tokenizer is None:
-        raise InputError("Stop strings need text: pass tokenizer=… as well.")
-    prompts = _rows(prompt)
-    trace.prompts, trace.rows = prompts, [[] for _ in prompts]
     device = model.embed_tokens.weight.device
-    ids, segments = left_pad(prompts, device)
-    rows = [_Row(tokenizer, _stop_ids(tokenizer, stop_ids), stop_strings) for _ in prompts]
-    cache = model.new_cache(len(prompts))
+    ids, segments = left_pad([row.prompt for row in rows], device)
+    cache = model.new_cache(len(rows))
     generator = torch.Generator(device)
     generator.manual_seed(sampler.seed) if sampler.seed is not None else generator.seed()
     previous = ids.masked_fill(segments == 0, -1)
+    if trace is not None:
+        trace.prompts, trace.rows = [row.prompt for row in rows], [[] for _ in rows]
     started = time.perf_counter()
     logits = prefill(model, ids, cache, segments)
     for count in range(1, max_new_tokens + 1):
+        if bool(logits.isnan().any()):
+            raise InputError("The model's logits are not numbers (NaN): its weights or its code are broken.")
         choice = sampler.choose(logits, previous, generator)
         alive = torch.tensor([[not row.ended] for row in rows], device=device)
         seconds = time.perf_counter() - started
         steps = _take(rows, choice, cache.bytes, seconds, count == max_new_tokens)
-        for recorded, step in zip(trace.rows, steps, strict=True):
-            recorded += [] if step is None else [step]
+        if trace is not None:
+            for recorded, step in zip(trace.rows, steps, strict=True):
+                recorded += [] if step is None else [step]
         yield steps
         if all(row.ended for row in rows):
             return
@@ -198,26 +212,37 @@ def left_pad(rows: Sequence[Sequence[int]], device: torch.device | None = None) 
 
 
 class _Row:
-    """One row's text so far: ends it at a stop id or a stop string, and holds back what may become one."""
+    """One prompt and what follows it: ends at a stop id or string, and holds back what may become one."""
 
     def __init__(
-        self, tokenizer: TextDecoder | None, stop_ids: Sequence[int], stop_strings: Sequence[str]
+        self,
+        prompt: list[int],
+        tokenizer: TextDecoder | None,
+        stop_ids: frozenset[int],
+        stop_strings: Sequence[str],
     ) -> None:
+        self.prompt = prompt
+        self.ids: list[int] = []  # new ones, without the stop id
+        self.text = ""  # of the new ones, without a stop string
         self.ended = False
-        self._text = None if tokenizer is None else tokenizer.stream()
-        self._stop_ids = stop_ids
-        self._stop_strings = [stop for stop in stop_strings if stop]
+        self._stream = None if tokenizer is None else tokenizer.stream(prompt)
+        self._stop_ids, self._stop_strings = stop_ids, stop_strings
         self._held = ""
 
     def take(self, token: int, last: bool) -> str:
         """Take in a token and return the text that is now certain. `last`: no more tokens will come."""
-        self.ended = token in self._stop_ids or last
-        if self._text is None:
+        stopped = token in self._stop_ids
+        self.ended = stopped or last
+        self.ids += [] if stopped else [token]
+        released = self._release(token, stopped)
+        self.text += released
+        return released
+
+    def _release(self, token: int, stopped: bool) -> str:
+        if self._stream is None:
             return ""
-        if token not in self._stop_ids:
-            self._held += self._text.push(token)
-        if self.ended:
-            self._held += self._text.finish()
+        self._held += "" if stopped else self._stream.push(token)
+        self._held += self._stream.finish() if self.ended else ""
         found = [self._held.find(stop) for stop in self._stop_strings if stop in self._held]
         if found:
             self.ended = True
@@ -263,9 +288,3 @@ def _rows(prompt: Prompt) -> list[list[int]]:
             "tokenizer.encode(text) makes one."
         )
     return [list(row) for row in rows]
-
-
-def _stop_ids(tokenizer: TextDecoder | None, stop_ids: Sequence[int] | None) -> Sequence[int]:
-    if stop_ids is not None:
-        return stop_ids
-    return () if tokenizer is None else tokenizer.stop_ids

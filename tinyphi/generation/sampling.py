@@ -62,13 +62,15 @@ class Sampler:
             raise InputError(
                 f"temperature is {self.temperature!r}; it must be at least {_COLDEST}. For 0 use Greedy()."
             )
-        if self.top_k is not None and not (isinstance(self.top_k, int) and self.top_k >= 1):
+        if self.top_k is not None and not (type(self.top_k) is int and self.top_k >= 1):
             raise InputError(f"top_k is {self.top_k!r}; it must be None or a whole number of at least 1.")
         for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
             if value is not None and not (_is_number(value) and 0 < value <= 1):
                 raise InputError(f"{name} is {value!r}; it must be None, or above 0 and at most 1.")
-        if not _is_number(self.repetition_penalty) or not self.repetition_penalty > 0:
-            raise InputError(f"repetition_penalty is {self.repetition_penalty!r}; it must be above 0.")
+        if not _is_number(self.repetition_penalty) or not 0.01 <= self.repetition_penalty <= 100:
+            raise InputError(
+                f"repetition_penalty is {self.repetition_penalty!r}; it must be from 0.01 to 100."
+            )
         if self.seed is not None and not (isinstance(self.seed, int) and abs(self.seed) < 2**63):
             raise InputError(f"seed is {self.seed!r}; it must be None or a whole number of at most 63 bits.")
 
@@ -90,7 +92,7 @@ class Sampler:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float))
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def penalise_repetition(logits: Tensor, previous: Tensor, penalty: float) -> Tensor:
@@ -119,9 +121,11 @@ def cut_top_p(logits: Tensor, p: float) -> Tensor:
     Source: Holtzman et al. 2019 (arXiv 1904.09751), sec. 3.1.
     """
     probabilities, order = logits.softmax(dim=-1).sort(descending=True, stable=True)
-    reached = probabilities.cumsum(dim=-1) - probabilities >= p  # by the tokens before
-    reached[:, 0] = False
-    return logits.masked_fill(reached.gather(1, order.argsort(1)), float("-inf"))
+    # What this token and all less probable ones hold, added up from the smallest, where float32 is exact.
+    rest = probabilities.flip(-1).cumsum(dim=-1).flip(-1)
+    beyond = rest <= 1 - p
+    beyond[:, 0] = False
+    return logits.masked_fill(beyond.gather(1, order.argsort(1)), float("-inf"))
 
 
 def cut_min_p(logits: Tensor, min_p: float) -> Tensor:

@@ -31,8 +31,12 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.head_dim = config.head_dim
-        self.heads = [config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads]
-        self.qkv_proj = Linear(config.hidden_size, sum(self.heads) * config.head_dim)
+        self.head_counts = [
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.num_key_value_heads,
+        ]
+        self.qkv_proj = Linear(config.hidden_size, sum(self.head_counts) * config.head_dim)
         self.o_proj = Linear(config.hidden_size, config.hidden_size)
 
     def forward(
@@ -46,13 +50,15 @@ class Attention(nn.Module):
     ) -> Tensor:
         """x (b t d), cos and sin (b t r), mask (b t s) bool → (b t d).
 
-        Without a mask every token sees all earlier ones (and all cached ones, if there are any).
+        Without a mask there is either one token, which sees all keys, or no cache, and attention is causal.
         """
         batch, tokens, _ = x.shape
         heads = self.qkv_proj(x).view(batch, tokens, -1, self.head_dim).transpose(1, 2)  # b heads t c
-        queries, keys, values = torch.split(heads, self.heads, dim=1)
-        turned = rotate(heads[:, : -self.heads[2]], cos, sin)  # queries and keys turn by the same angles
-        rotated_queries, rotated_keys = torch.split(turned, self.heads[:2], dim=1)
+        queries, keys, values = torch.split(heads, self.head_counts, dim=1)
+        turned = rotate(
+            heads[:, : -self.head_counts[2]], cos, sin
+        )  # queries and keys turn by the same angles
+        rotated_queries, rotated_keys = torch.split(turned, self.head_counts[:2], dim=1)
         if trace:
             trace.record("queries", queries, "b h t c")
             trace.record("keys", keys, "b n t c")
@@ -79,8 +85,8 @@ def explicit_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tens
     """
     grouped = rearrange(queries, "b (n g) t c -> b n g t c", n=keys.shape[1])
     scores = einsum(grouped, keys, "b n g t c, b n s c -> b n g t s") * queries.shape[-1] ** -0.5
-    hidden = scores.masked_fill(~mask[:, None, None], float("-inf"))
-    weights = hidden.softmax(dim=-1, dtype=torch.float32).to(queries.dtype)
+    masked_scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
+    weights = masked_scores.softmax(dim=-1, dtype=torch.float32).to(queries.dtype)
     mixed = einsum(weights, values, "b n g t s, b n s c -> b n g t c")
     trace.record("scores", rearrange(scores, "b n g t s -> b (n g) t s"), "b h t s")
     trace.record("weights", rearrange(weights, "b n g t s -> b (n g) t s"), "b h t s")
@@ -92,6 +98,7 @@ def explicit_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tens
 def fused_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
     """The same result from one call that never stores the scores; shapes as in `explicit_attention`."""
     tokens, groups = queries.shape[2], queries.shape[1] // keys.shape[1]
+    assert mask is not None or tokens in (1, keys.shape[2])  # else torch would align the causal mask wrongly
     if tokens == 1 and groups > 1:
         # One token has no earlier queries to hide from: let the g heads of a group be g queries of one head.
         grouped = queries.view(queries.shape[0], -1, groups, queries.shape[-1])  # b n g c

@@ -27,6 +27,10 @@ class Trace(Mapping[str, Tensor]):
         self._tensors[self._prefix + name] = tensor
         self._axes[self._prefix + name] = axes
 
+    def note(self, event: str) -> None:
+        """Keep a sentence about something that happened besides arithmetic."""
+        self.events.append(event)
+
     def at(self, place: str) -> "Trace":
         """The same trace seen from one part of the model: names recorded there begin with `place.`."""
         part = Trace()
@@ -67,6 +71,9 @@ class _NoTrace(Trace):
     """What the model passes around when nobody looks: it is false and keeps nothing."""
 
     def record(self, name: str, tensor: Tensor, axes: str) -> None:
+        pass
+
+    def note(self, event: str) -> None:
         pass
 
     def at(self, place: str) -> Trace:

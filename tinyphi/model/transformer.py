@@ -81,7 +81,8 @@ class Phi3(nn.Module):
             segment, and positions count within it. None: each row is one document (with a cache: each row
             goes on with its last segment).
         cache: from `new_cache`; the tokens follow those it holds, and are added to it.
-        trace: records every intermediate under its name.
+        trace: records every intermediate under its name. When a call has to compute the cached tokens again
+            (LongRoPE), the layers hold all tokens, `norm` and `logits` the new ones.
         Raises InputError for wrong shapes, types or ids.
         """
         return self.logits(self.hidden(ids, segments, cache, trace), trace)
@@ -101,7 +102,7 @@ class Phi3(nn.Module):
         if cache is not None:
             again = cache.is_stale(place.long_factors)
             if again:
-                trace.events.append(_recompute_event(cache, place.long_factors))
+                trace.note(_recompute_event(cache, place.long_factors))
                 ids = torch.cat((cache.ids, ids), dim=1)
                 segments = torch.cat((cache.segments, segments), dim=1)
                 place = _place(self.config, ids, segments, None, bool(trace))
@@ -135,7 +136,7 @@ class Phi3(nn.Module):
             assert place.mask is not None
             trace.record("mask", place.mask, "b t s")
         for number, layer in enumerate(self.layers):
-            x = layer(x, cos, sin, place.mask, cache, trace.at(f"layers.{number}") if trace else trace)
+            x = layer(x, cos, sin, place.mask, cache, trace.at(f"layers.{number}"))
         return x
 
     def _check(self, ids: Tensor, segments: Tensor | None, cache: KeyValueCache | None) -> Tensor:

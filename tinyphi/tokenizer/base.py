@@ -259,9 +259,13 @@ class Tokenizer(ABC):
         text = data.decode("utf-8", errors="replace")
         return text[1:] if self.drops_first_space and text.startswith(" ") else text
 
-    def stream(self) -> "StreamDecoder":
-        """A decoder for ids that arrive one at a time; like `decode`, it leaves out special tokens."""
-        return StreamDecoder(self)
+    def stream(self, after: Sequence[int] = ()) -> "StreamDecoder":
+        """A decoder for ids that arrive one at a time; like `decode`, it leaves out special tokens.
+
+        after: the ids before them. If these end in the middle of a text, SentencePiece's first space is a
+            real one and stays.
+        """
+        return StreamDecoder(self, after=after)
 
     # Looking inside
 
@@ -372,11 +376,12 @@ class StreamDecoder:
     of an unfinished character are held back until the rest arrives or `finish` gives up on them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True, after: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._at_start = tokenizer.drops_first_space
+        begins = not after or after[-1] in tokenizer._special_by_id
+        self._at_start = tokenizer.drops_first_space and begins
 
     def push(self, id: SupportsIndex) -> str:
         """The text that this token completes, often its own, sometimes "". Errors: as

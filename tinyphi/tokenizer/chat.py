@@ -55,7 +55,7 @@ class Render(Protocol):
 
 @dataclass(frozen=True)
 class Style:
-    """A chat format. fingerprints: of the published templates that do what `render` and `jinja` do."""
+    """A chat format. published: fingerprints of the templates that do what `render` and `jinja` do."""
 
     name: str
     render: Render
@@ -74,7 +74,7 @@ def _turn(role: str, content: str) -> Iterator[Part]:
 def phi3_mini(
     messages: Sequence[Message], add_generation_prompt: bool, *, bos: str, eos: str
 ) -> Iterator[Part]:
-    """Phi-3-mini since July 2024: every turn with its header; then the assistant's header or EOS."""
+    """Phi-3-mini since June 2024: every turn with its header; then the assistant's header or EOS."""
     for message in messages:
         yield from _turn(message.role, message.content)
     if add_generation_prompt:

@@ -21,6 +21,7 @@ HUB_PATTERNS = (
     "tokenizer_config.json",
     "added_tokens.json",
     "special_tokens_map.json",
+    "chat_template.jinja",
 )
 
 

@@ -24,6 +24,7 @@ from tinyphi.weights.storage import (
     BF16,
     F16,
     F32,
+    F64,
     HOW_TO_CONVERT,
     TensorInfo,
     brief,
@@ -32,7 +33,7 @@ from tinyphi.weights.storage import (
 )
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-_NUMBER_TYPES = {"F32": F32, "F16": F16, "BF16": BF16}
+_NUMBER_TYPES = {"F64": F64, "F32": F32, "F16": F16, "BF16": BF16}
 _HEADER_LIMIT = 100_000_000  # bytes, as in the safetensors library
 _JSON_LIMIT = 32 << 20  # bytes of config.json or of an index
 

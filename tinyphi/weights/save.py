@@ -77,7 +77,7 @@ def _write_configs(model: Phi3, tokenizer: Tokenizer | None, directory: Path) ->
     _write_json(directory / "config.json", {**config.to_hugging_face(), "torch_dtype": dtype})
     ids: dict[str, Any] = {
         "bos_token_id": config.bos_token_id,
-        # Of the tokens that end a reply, config.json can hold only one.
+        # Of the tokens that end a reply, `PhiConfig` holds only one.
         "eos_token_id": list(tokenizer.stop_ids) if tokenizer else config.eos_token_id,
         "pad_token_id": config.pad_token_id,
     }

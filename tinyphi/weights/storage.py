@@ -36,7 +36,8 @@ def _plain(name: str, dtype: torch.dtype) -> NumberType:
     return NumberType(name, 1, dtype.itemsize, dtype, lambda raw: raw.view(dtype))
 
 
-F32, F16, BF16 = _plain("F32", torch.float32), _plain("F16", torch.float16), _plain("BF16", torch.bfloat16)
+F64, F32 = _plain("F64", torch.float64), _plain("F32", torch.float32)
+F16, BF16 = _plain("F16", torch.float16), _plain("BF16", torch.bfloat16)
 
 
 @dataclass(frozen=True)
