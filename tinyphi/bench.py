@@ -3,8 +3,8 @@
     tinyphi bench decode                 prefill and decode tokens/s, and load time, of SmolLM2-135M
 
 Machines differ and are shared, so the ratio of two runs a moment apart is the result; seconds are only for
-orientation. Each figure is the median of `--runs` alternating runs (at most 3 for loading, where the reference
-is slow), with the smallest and largest ratio.
+orientation. Each figure is the median of `--runs` alternating runs (at most 3 for loading, where the
+reference is slow), with the smallest and largest ratio.
 """
 
 import argparse
