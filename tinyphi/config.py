@@ -294,7 +294,7 @@ def _refuse_other_architectures(keys: Mapping[str, Any]) -> None:
     if unknown:
         raise ConfigError(
             f"config.json has keys that tinyphi does not know: {', '.join(unknown)}. If they do not change "
-            "the arithmetic, delete them from the file; if they do, this is another architecture."
+            "the arithmetic, load a copy of the directory without them; else this is another architecture."
         )
 
 

@@ -327,5 +327,5 @@ def test_resolve_suggests_names(hub, name):
 def test_resolve_refuses_what_is_nothing(hub):
     for source in ("no/such.gguf", "./missing", "a/b/c", ""):
         with pytest.raises(FetchError):
-            resolve(source) if source else resolve("?")
+            resolve(source)
     assert hub.requests == []

@@ -39,10 +39,12 @@ def resolve(source: str | os.PathLike[str]) -> Path:
     source: a path, a name of the catalog ("smollm2-135m"), or the id of a Hugging Face repository.
     Raises FetchError if there is no such thing, or if it cannot be had.
     """
+    name = str(source)
+    if not name:
+        raise FetchError("The name of the model is empty. `tinyphi list` shows the names.")
     path = Path(source).expanduser()
     if path.exists():
         return path
-    name = str(source)
     if name in CATALOG:
         return fetch(CATALOG[name])
     if _HUB_ID.fullmatch(name) and path.suffix != ".gguf" and not name.startswith("."):

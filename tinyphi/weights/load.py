@@ -105,7 +105,7 @@ def _check_tie(files: GGUFFile | Directory, config: PhiConfig, layout: Layout) -
     if not same_bytes(head, files.tensors[f"{layout.embedding}.weight"]):
         raise WeightsError(
             f"{files.path} has a head that differs from the embedding, but its configuration ties the two. "
-            "If the head is right, set tie_word_embeddings to false."
+            "If the head is right, load a copy of the directory with tie_word_embeddings set to false."
         )
 
 
