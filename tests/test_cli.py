@@ -145,7 +145,7 @@ def test_the_notebooks_are_found_and_copied(tmp_path, capsys):
 def test_doctor_finds_this_machine_right(capsys):
     assert cli.main(["doctor"]) == 0
     out = capsys.readouterr().out
-    assert "computes correctly" in out
+    assert "computes correct results" in out
     assert "WRONG" not in out
 
 

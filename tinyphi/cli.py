@@ -22,14 +22,15 @@ MODEL = "smollm2-135m"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Errors of tinyphi become one line, not a traceback."""
-    for output in (sys.stdout, sys.stderr):
-        _never_fail_on_letters(output)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        _never_fail_on_letters(stream)
     options, rest = _parser().parse_known_args(arguments)
     if rest and options.command is not _bench:
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     try:
         code: int = options.command(options)
+        sys.stdout.flush()  # here, where a reader that has left is noticed
     except TinyphiError as error:
         print(f"tinyphi: {error}", file=sys.stderr)
         return 2
@@ -48,9 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     lab = commands.add_parser("lab", help="open the notebooks in JupyterLab")
-    lab.add_argument(
-        "directory", nargs="?", type=Path, help="where to copy the notebooks (installed package)"
-    )
+    lab.add_argument("directory", nargs="?", type=Path, help="copy the notebooks here and open the copy")
     lab.add_argument("--no-browser", action="store_true", help="only print the address")
     lab.set_defaults(command=_lab)
 
@@ -117,11 +116,14 @@ def _chat(options: argparse.Namespace) -> int:
         except (EOFError, KeyboardInterrupt):
             print()
             return 0
-        if question.strip():
-            try:
-                _say(conversation, question)
-            except KeyboardInterrupt:  # the conversation keeps what was said so far
-                print(" …")
+        if not question.strip():
+            continue
+        try:
+            _say(conversation, question)
+        except KeyboardInterrupt:  # the conversation keeps what was said so far
+            print(" …")
+        except TinyphiError as error:  # and goes on without a message that was refused
+            print(f"tinyphi: {error}", file=sys.stderr)
 
 
 def _say(conversation: "Conversation", question: str) -> None:
@@ -195,7 +197,12 @@ def _lab(options: argparse.Namespace) -> int:
     command += ["--no-browser"] * options.no_browser
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # in many containers root is the only user
-    return subprocess.run(command).returncode
+    with subprocess.Popen(command) as server:
+        while True:
+            try:
+                return server.wait()
+            except KeyboardInterrupt:  # JupyterLab got it as well: it asks whether to stop, and saves
+                continue
 
 
 def _notebooks(directory: Path | None) -> Path:
@@ -206,18 +213,21 @@ def _notebooks(directory: Path | None) -> Path:
         return checkout
     source = package / "notebooks" if (package / "notebooks").is_dir() else checkout
     target = directory or Path("tinyphi-notebooks")
-    target.mkdir(parents=True, exist_ok=True)
-    for notebook in sorted(source.glob("*.ipynb")):
-        if not (target / notebook.name).exists():  # never over a learner's own work
-            shutil.copy(notebook, target)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for notebook in sorted(source.glob("*.ipynb")):
+            if not (target / notebook.name).exists():  # never over a learner's own work
+                shutil.copy(notebook, target)
+    except OSError as error:
+        raise InputError(f"The notebooks cannot be copied ({error}). Name another directory.") from error
     print(f"The notebooks are in {target.resolve()}.")
     return target
 
 
-def _never_fail_on_letters(output: TextIO) -> None:
-    """A terminal that cannot show a letter shows a replacement instead of ending the program."""
-    if hasattr(output, "reconfigure"):
-        output.reconfigure(errors="replace")
+def _never_fail_on_letters(stream: TextIO) -> None:
+    """Letters that the terminal cannot show, or that it sent broken, become replacement signs."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -49,8 +49,16 @@ _CONFIG = PhiConfig(
 )
 _SHORT, _LONG = 12, 24  # tokens; LongRoPE's factors change, and the window begins to hide, between the two
 # What transformers computes too (tests/test_doctor.py). Made again by
-#     python -c "from tinyphi import doctor; print(doctor.summary(12), doctor.summary(24), sep='\\n')"
-_KNOWN = {}
+#     python -c "from tinyphi import doctor; print(doctor.summary(12), doctor.summary(24), sep='\n')"
+_KNOWN = {
+    _SHORT: Summary(
+        (-2.13, -0.033, 0.126, 1.423, 0.069, 1.234), (11, 49, 32, 3, 54, 8, 8, 49, 29, 46, 22, 8)
+    ),
+    _LONG: Summary(
+        (-0.703, -0.629, 0.159, 0.681, 1.626, 0.086),
+        (11, 49, 32, 3, 54, 8, 8, 49, 29, 9, 22, 8, 3, 50, 31, 8, 8, 3, 53, 31, 34, 3, 24, 49),
+    ),
+}
 _TOLERANCE = 1e-3  # of the largest logit; another order of summation in float32 stays far below
 _COARSE = 0.1  # the same in bfloat16, which has 8 significant bits
 _OLDEST_TORCH = (2, 6)  # as in pyproject.toml
