@@ -49,7 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     lab = commands.add_parser("lab", help="open the notebooks in JupyterLab")
-    lab.add_argument("directory", nargs="?", type=Path, help="copy the notebooks here and open the copy")
+    lab.add_argument(
+        "directory",
+        nargs="?",
+        type=Path,
+        help="copy the notebooks here (default: ./tinyphi-notebooks; in a source checkout nothing is copied)",
+    )
     lab.add_argument("--no-browser", action="store_true", help="only print the address")
     lab.set_defaults(command=_lab)
 
