@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tinyphi import course as course
+    from tinyphi import show as show
     from tinyphi.config import PhiConfig
     from tinyphi.errors import TinyphiError
     from tinyphi.generation.chat import chat
@@ -55,7 +57,12 @@ __all__ = [
 ]
 
 
+_ROOMS = {"course", "show"}  # so that `tinyphi.course.check(…)` works after a plain `import tinyphi`
+
+
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"tinyphi.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'tinyphi' has no attribute {name!r}")
     value = getattr(import_module(f"tinyphi.{_HOME[name]}"), name)
@@ -64,4 +71,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__, *_ROOMS})

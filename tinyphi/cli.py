@@ -1,4 +1,4 @@
-"""The command line: `tinyphi lab | chat | generate | get | list | doctor | bench`."""
+"""The command line: `tinyphi lab | chat | generate | get | list | doctor | bench | course`."""
 
 import argparse
 import os
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         _never_fail_on_letters(stream)
     options, rest = _parser().parse_known_args(arguments)
-    if rest and options.command is not _bench:
+    if rest and options.command not in (_bench, _course):
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     try:
@@ -80,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("doctor", help="check this machine").set_defaults(command=_doctor)
     bench = commands.add_parser("bench", help="measure beside the reference", add_help=False)
     bench.set_defaults(command=_bench)
+    course = commands.add_parser("course", help="exercises, progress, folders for a class", add_help=False)
+    course.set_defaults(command=_course)
     return parser
 
 
@@ -190,6 +192,12 @@ def _bench(options: argparse.Namespace) -> int:
     from tinyphi.bench import main as bench
 
     return bench(options.rest)
+
+
+def _course(options: argparse.Namespace) -> int:
+    from tinyphi.course.command import main as course
+
+    return course(options.rest)
 
 
 def _lab(options: argparse.Namespace) -> int:

@@ -141,18 +141,61 @@ def test_a_trace_keeps_every_step(model):
     sampler = tinyphi.Sampler(temperature=1.3, top_k=20, top_p=0.9, min_p=0.02, seed=5)
     out = tinyphi.generate(model, PROMPTS, max_new_tokens=6, sampler=sampler, trace=trace)
     assert trace.prompts == PROMPTS
+    assert trace.sampler is sampler
     assert [[step.id for step in row] for row in trace.rows] == out.ids
     assert trace.steps is trace.rows[0]
     for step in trace.steps:
         assert step.probabilities.sum().item() == pytest.approx(1, abs=1e-5)
         exact = -sum(p * math.log2(p) for p in step.probabilities.double().tolist() if p > 0)
         assert step.entropy == pytest.approx(exact, abs=1e-4)
+        torch.testing.assert_close(step.logits * 1.3, step.before_temperature)
+        assert step.lens is None
         assert list(step.cuts) == ["top_k", "top_p", "min_p"]
         removed = step.cuts["top_k"] | step.cuts["top_p"] | step.cuts["min_p"]
         assert torch.equal(step.kept, ~removed)
         assert step.kept[step.id]
         assert step.cache_bytes > 0
         assert step.seconds > 0
+
+
+def test_the_lens_is_the_head_on_every_layer_s_output(model):
+    trace, ids = tinyphi.GenerationTrace(lens=3), PROMPTS[0]
+    tinyphi.generate(model, PROMPTS, max_new_tokens=4, trace=trace)
+    for place, step in enumerate(trace.rows[0]):
+        seen = tinyphi.Trace()
+        with torch.no_grad():
+            model(torch.tensor([ids + [step.id for step in trace.rows[0][:place]]]), trace=seen)
+            last = torch.stack([seen[f"layers.{layer}.output"][0, -1] for layer in range(2)])
+            expected = model.logits(model.norm(last)).softmax(-1).topk(3)
+        assert torch.equal(step.lens.ids, expected.indices)
+        torch.testing.assert_close(step.lens.probabilities, expected.values, atol=1e-5, rtol=1e-4)
+    assert step.lens.ids[-1, 0] == step.id  # greedy: the last layer's answer
+
+
+@pytest.mark.parametrize("sampler", [tinyphi.Greedy(), tinyphi.Sampler(1.5, top_p=0.9, seed=3)])
+def test_the_lens_changes_no_bit(model, sampler):
+    def run(lens):
+        trace = tinyphi.GenerationTrace(lens=lens)
+        tinyphi.generate(model, PROMPTS, max_new_tokens=12, sampler=sampler, trace=trace)
+        return trace
+
+    without, within = run(0), run(2)
+    for mine, theirs in zip(without.rows, within.rows, strict=True):
+        assert [step.id for step in mine] == [step.id for step in theirs]
+        assert all(torch.equal(a.logits, b.logits) for a, b in zip(mine, theirs, strict=True))
+
+
+def test_the_lens_may_show_the_whole_vocabulary_and_no_more(model):
+    trace = tinyphi.GenerationTrace(lens=1000)
+    tinyphi.generate(model, PROMPTS[0], max_new_tokens=1, trace=trace)
+    assert trace.steps[0].lens.ids.shape == (2, 61)
+    torch.testing.assert_close(trace.steps[0].lens.probabilities.sum(-1), torch.ones(2))
+
+
+@pytest.mark.parametrize("lens", [-1, 2.0, None, True])
+def test_a_wrong_lens_is_refused(lens):
+    with pytest.raises(InputError, match="lens is"):
+        tinyphi.GenerationTrace(lens=lens)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ def test_all_together_in_the_reference_s_order(seed, temperature, k, p, share, p
         ]
     )(previous, logits.clone())
     assert torch.equal(choice.kept, ~theirs.isneginf())
+    assert torch.equal(choice.before_temperature, penalise_repetition(logits, previous, penalty))
     torch.testing.assert_close(choice.logits[choice.kept], theirs[choice.kept])
     removed = torch.stack(list(choice.cuts.values()))
     assert torch.equal(removed.any(0), ~choice.kept)

@@ -119,6 +119,29 @@ def test_a_growing_cache_grows_and_a_window_bounds_it(make_model):
     assert bounded.tokens == 40
 
 
+def test_a_snapshot_tells_how_full_the_cache_is_and_stays(make_model):
+    def seen(cache):
+        now = cache.snapshot()
+        return now.tokens, now.stored, now.room
+
+    model, windowed = make_model(), make_model(sliding_window=4)
+    cache, bounded = model.new_cache(), windowed.new_cache()
+    first = cache.snapshot()
+    assert (first.window, first.long_factors, bounded.snapshot().window) == (None, False, 4)
+    growing, sliding = [], []
+    with torch.no_grad():
+        for _ in range(9):
+            model(torch.tensor([[1]]), cache=cache)
+            windowed(torch.tensor([[1]]), cache=bounded)
+            growing.append(seen(cache))
+            sliding.append(seen(bounded))
+            assert cache.snapshot().bytes == cache.bytes
+    assert growing[:5] == [(1, 1, 2), (2, 2, 2), (3, 3, 4), (4, 4, 4), (5, 5, 8)]
+    # Room for the window and three more; when it is full, all but what the next token sees is dropped.
+    assert sliding[-3:] == [(7, 7, 7), (8, 3, 7), (9, 4, 7)]
+    assert (first.tokens, first.stored, first.room) == (0, 0, 2)
+
+
 def test_a_full_cache_is_an_error_and_stays_usable(make_model):
     model = make_model()
     cache = model.new_cache(max_tokens=4)

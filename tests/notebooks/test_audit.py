@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyphi.course.audit import audit, audit_sanitize
+from tinyphi.course.audit import audit, audit_sanitize, with_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,6 +14,12 @@ def test_notebook(path: Path) -> None:
     if ".ipynb_checkpoints" in path.parts:
         pytest.skip("a copy that JupyterLab made while editing")
     assert audit(path) == []
+
+
+def test_the_readme_says_how_much_of_each_notebook_is_compared() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    made = with_table(readme, ROOT / "notebooks")
+    assert made == readme, "run: python -m tinyphi.course.audit --write README.md"
 
 
 def test_sanitize_rules() -> None:

@@ -35,7 +35,9 @@ def test_faces() -> None:
     assert isinstance(view.figure(), Figure)
     assert set(bundle(view)) == {"text/plain", "image/png"}
     assert view._repr_mimebundle_()[1]["image/png"]["alt"] == view.alt
-    assert re.search(r'^<img alt="Heat map[^"]+" src="data:image/png;base64,', view.html())
+    assert re.search(r'^<div class="tinyphi-place" role="group" aria-label="Heat map', view.html())
+    still = View(view.text, view.alt, view.draw)
+    assert re.search(r'^<img alt="Heat map[^"]+" src="data:image/png;base64,', still.html())
 
 
 def test_markup_is_shown_instead_of_the_figure() -> None:

@@ -1,4 +1,7 @@
-"""What a committed notebook must be: run from top to bottom, small, and compared by nbval nearly everywhere.
+"""What a committed notebook must be: run from top to bottom, quick, small, and compared nearly everywhere.
+
+    python -m tinyphi.course.audit                       # how much of each notebook is compared; all problems
+    python -m tinyphi.course.audit --write README.md     # puts the table into the README
 
 What nbval (0.11, `--nbval`) compares, read from its source (`IPyNbFile.skip_compare`,
 `IPyNbCell.compare_outputs`):
@@ -25,19 +28,31 @@ A notebook begins with a title and its promise, both on the first screen:
     # The title
     **You will be able to** see where a model looks.
     *25 minutes · difficulty ★☆☆ · memory 1 GB*
+
+It has at least three exercises. Each is two cells that `python -m tinyphi.course.author sync` keeps equal to
+the exercise in the package; the solution stands nowhere in the notebook.
 """
 
+import argparse
+import ast
 import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyphi.errors import InputError
 
+if TYPE_CHECKING:
+    from tinyphi.course.exercise import Exercise
+
 LARGEST = 150_000  # bytes of a notebook
+SLOWEST = 60  # seconds for all cells, on two cores
+EXERCISES = 3  # at least, in a notebook
+WRONG_ANSWERS = 3  # at least, that an exercise's judge is tested with
 LONGEST = 30  # lines of a cell that fit on a screen
 WIDEST = 110  # letters of prose that fit on a line
 COMPARED = 0.7  # of the cells with outputs
@@ -47,7 +62,9 @@ NOT_RUN = {"nbval-skip"}
 IGNORED = {"nbval-ignore-output", "pytest-validate-ignore-output"}
 MAY_RAISE = {"nbval-raises-exception", "raises-exception"}
 _MARKERS = NOT_RUN | IGNORED | MAY_RAISE
-_NEVER_COMPARED = {"image/png", "image/jpeg", "application/vnd.jupyter.widget-view+json"}
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_NEVER_COMPARED = {"image/png", "image/jpeg", _WIDGET}
+_TABLE = re.compile(r"(?<=<!-- compared -->\n).*?(?=<!-- /compared -->)", re.DOTALL)
 
 _REASON = re.compile(r"not compared: *\S", re.IGNORECASE)
 _ELSEWHERE = r"""\s*["'<]?\s*(?:https?:)?//"""
@@ -71,15 +88,20 @@ _EMPTY_TEXT = re.compile(r"<[^<>]*(?: at 0x[0-9a-f]+|Figure size [^<>]*)>")
 Cell = dict[str, Any]
 
 
-def audit(path: str | os.PathLike[str]) -> list[str]:
+def audit(path: str | os.PathLike[str], exercises: Sequence["Exercise"] | None = None) -> list[str]:
     """The problems of the notebook at `path`, each one sentence that names the cell; none is an empty list.
 
+    exercises: those that belong into it; None: those of the package that name this notebook.
     Raises InputError when the file cannot be read or is not a notebook of format 4.
     """
     path = Path(path)
     notebook = _read(path)
     cells: list[Cell] = notebook["cells"]
-    problems = [*_promise(cells), *_kernel(notebook)]
+    if exercises is None:
+        from tinyphi.course.exercise import all_exercises
+
+        exercises = [exercise for exercise in all_exercises() if exercise.notebook == path.stem]
+    problems = [*_promise(cells), *_kernel(notebook), *_seconds(notebook)]
     for number in range(len(cells)):
         problems += [f"cell {number}: {found}" for found in _in_cell(cells, number)]
     size = path.stat().st_size
@@ -87,7 +109,7 @@ def audit(path: str | os.PathLike[str]) -> list[str]:
         problems.append(
             f"the file has {size:,} bytes; keep it below {LARGEST:,} with smaller figures and outputs"
         )
-    return [*problems, *_order(cells), *_compared(cells)]
+    return [*problems, *_order(cells), *_too_little_compared(cells), *_exercises(cells, exercises)]
 
 
 def audit_sanitize(path: str | os.PathLike[str]) -> list[str]:
@@ -164,6 +186,8 @@ def _in_cell(cells: list[Cell], number: int) -> Iterator[str]:
     for output in cell.get("outputs", []):
         if output["output_type"] == "error" and not _markers(cell) & MAY_RAISE:
             yield f"ends in {output.get('ename')}; repair it, or tag it raises-exception if meant"
+        if _WIDGET in output.get("data", {}):
+            yield "stores a widget, which shows an error where no kernel runs; author.run leaves it out"
         if output.get("name") == "stderr":
             yield f"writes to stderr: {_joined(output['text']).strip()[:80]!r}"
     if any(_is_dump(text) for text in _texts(cell)):
@@ -209,14 +233,19 @@ def _order(cells: list[Cell]) -> Iterator[str]:
         yield f"the cells were not run from top to bottom: their counts are {counts}"
 
 
-def _compared(cells: list[Cell]) -> Iterator[str]:
-    with_outputs = [cell for cell in cells if cell["cell_type"] == "code" and cell.get("outputs")]
-    compared = sum(_is_compared(cell) for cell in with_outputs)
-    if with_outputs and compared < COMPARED * len(with_outputs):
+def _too_little_compared(cells: list[Cell]) -> Iterator[str]:
+    compared, with_outputs = _compared(cells)
+    if with_outputs and compared < COMPARED * with_outputs:
         yield (
-            f"nbval compares only {compared} of {len(with_outputs)} cells with outputs; "
+            f"nbval compares only {compared} of {with_outputs} cells with outputs; "
             f"at least {COMPARED:.0%} are wanted"
         )
+
+
+def _compared(cells: list[Cell]) -> tuple[int, int]:
+    """How many cells nbval compares, and how many have outputs."""
+    with_outputs = [cell for cell in cells if cell["cell_type"] == "code" and cell.get("outputs")]
+    return sum(_is_compared(cell) for cell in with_outputs), len(with_outputs)
 
 
 def _is_compared(cell: Cell) -> bool:
@@ -232,6 +261,150 @@ def _is_compared(cell: Cell) -> bool:
 
 
 def _kernel(notebook: dict[str, Any]) -> Iterator[str]:
-    name = notebook.get("metadata", {}).get("kernelspec", {}).get("name")
+    metadata = notebook.get("metadata", {})
+    name = metadata.get("kernelspec", {}).get("name")
     if name != "python3":
         yield f"the kernel is named {name!r}; it must be 'python3', which every installation has"
+    if metadata.get("widgets"):
+        yield "the file stores the state of widgets; save it with python -m tinyphi.course.author run"
+
+
+def _seconds(notebook: dict[str, Any]) -> Iterator[str]:
+    seconds = notebook.get("metadata", {}).get("tinyphi", {}).get("seconds")
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
+        yield "nobody measured how long it takes; python -m tinyphi.course.author run does"
+    elif not seconds <= SLOWEST:
+        yield f"it takes {seconds} seconds; at most {SLOWEST} are wanted"
+
+
+def _exercises(cells: list[Cell], exercises: Sequence["Exercise"]) -> Iterator[str]:
+    """Whether there are enough exercises, they are whole and up to date, and no cell tells a solution."""
+    if len(exercises) < EXERCISES:
+        yield f"the package has {len(exercises)} exercises for this notebook; at least {EXERCISES} are wanted"
+    found = [(number, name) for number, cell in enumerate(cells) if (name := _exercise_of(cell))]
+    known = {exercise.name for exercise in exercises}
+    for number, name in found:
+        if name not in known:
+            yield f"cell {number}: the package has no exercise {name!r} for this notebook"
+    for exercise in exercises:
+        whole = list(_incomplete(exercise))
+        yield from whole
+        if not whole:
+            places = [number for number, name in found if name == exercise.name]
+            yield from _out_of_date([cells[number] for number in places], places, exercise)
+            yield from _told(cells, exercise)
+    for number, cell in enumerate(cells):
+        if cell["cell_type"] == "code" and re.search(r"\bcourse\.solution\(", _source(cell)):
+            yield f"cell {number}: prints a solution"
+
+
+def _exercise_of(cell: Cell) -> str | None:
+    name: str | None = cell.get("metadata", {}).get("tinyphi", {}).get("exercise")
+    return name
+
+
+def _incomplete(exercise: "Exercise") -> Iterator[str]:
+    for part in ("stub_function", "solution_function", "judge_function"):
+        try:
+            getattr(exercise, part)
+        except ValueError as error:
+            yield str(error)
+    if len(exercise.wrong_answers) < WRONG_ANSWERS:
+        yield (
+            f"the exercise {exercise.name} has {len(exercise.wrong_answers)} wrong answers; "
+            f"at least {WRONG_ANSWERS} are wanted"
+        )
+
+
+def _out_of_date(mine: list[Cell], places: list[int], exercise: "Exercise") -> Iterator[str]:
+    from tinyphi.course.author import exercise_cells
+
+    fresh = exercise_cells(exercise)
+    if [cell["cell_type"] for cell in mine] != ["markdown", "code"] or places[1] != places[0] + 1:
+        yield (
+            f"the exercise {exercise.name} does not stand here as one text and one code cell; "
+            f"write a cell {{{{exercise {exercise.name}}}}} and run author sync"
+        )
+    elif [_source(cell) for cell in mine] != [cell.source for cell in fresh]:
+        yield f"cell {places[0]}: the exercise {exercise.name} differs from the package; run author sync"
+
+
+def _told(cells: list[Cell], exercise: "Exercise") -> Iterator[str]:
+    """Whether some cell says what the body of the solution says."""
+    solution = _squeezed(_body(exercise.solution_source))
+    for number, cell in enumerate(cells):
+        source = _source(cell)
+        texts = [source, _unparsed(source) if cell["cell_type"] == "code" else "", *_texts(cell)]
+        if any(solution in _squeezed(text) for text in texts):
+            yield f"cell {number}: tells the solution of {exercise.name}"
+
+
+def _body(source: str) -> str:
+    """A function's or class's statements, without its name, docstrings, comments and layout."""
+    node = ast.parse(_unparsed(source)).body[0]
+    assert isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    return "\n".join(ast.unparse(statement) for statement in node.body)
+
+
+def _unparsed(source: str) -> str:
+    """Code laid out in one way. Docstrings go, because they may stand between the lines of a solution."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # a cell with a magic command
+        return ""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+def table(folder: str | os.PathLike[str]) -> str:
+    """A Markdown table: for each notebook in `folder`, how many of its cells with outputs nbval compares."""
+    lines = ["| notebook | cells with output | compared by nbval | share |", "|---|---:|---:|---:|"]
+    for path in sorted(Path(folder).glob("*.ipynb")):
+        compared, with_outputs = _compared(_read(path)["cells"])
+        share = compared / with_outputs if with_outputs else 1.0
+        lines.append(f"| `{path.stem}` | {with_outputs} | {compared} | {share:.0%} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_table(text: str, folder: str | os.PathLike[str]) -> str:
+    """A page's text with the table written anew between its two comments.
+
+    Raises InputError when the page has no place for it.
+    """
+    if not _TABLE.search(text):
+        raise InputError(
+            "There are no lines <!-- compared --> and <!-- /compared --> to write the table between."
+        )
+    return _TABLE.sub(lambda found: table(folder), text, count=1)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table and the problems of all notebooks; 1 if there are any."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tinyphi.course.audit", description="Audit the notebooks."
+    )
+    parser.add_argument("--notebooks", type=Path, default=Path("notebooks"), metavar="FOLDER")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page")
+    options = parser.parse_args(arguments)
+    print(table(options.notebooks), end="")
+    if options.write:
+        text = options.write.read_text(encoding="utf-8")
+        options.write.write_text(with_table(text, options.notebooks), encoding="utf-8")
+    problems = [
+        f"{path.name}: {problem}"
+        for path in sorted(options.notebooks.glob("*.ipynb"))
+        for problem in audit(path)
+    ]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

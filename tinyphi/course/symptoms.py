@@ -55,13 +55,25 @@ def likely_causes(case: Case) -> list[str]:
     last = case.name.rpartition(".")[2]
     candidates = [entry for entry in SYMPTOMS if not entry.shows_at or last in entry.shows_at]
     if case.mine.shape != case.theirs.shape:
-        return ["the shapes differ: look at how heads are split, and at the numbers of heads in the config"]
+        return [_about_shapes(case)]
     return [entry.cause for entry in candidates if entry.fits(case)]
 
 
+def _about_shapes(case: Case) -> str:
+    letters = case.reference.axes(case.name).split()
+    if case.mine.ndim == case.theirs.ndim == len(letters):
+        pairs = zip(letters, case.mine.shape, case.theirs.shape, strict=True)
+        if {letter for letter, mine, theirs in pairs if mine != theirs} <= {"t", "s"}:
+            return (
+                "the two calls ran over different numbers of tokens: other input, or one of them computed "
+                "its cache again (see the events of both traces)"
+            )
+    return "the shapes differ: look at how heads are split, and at the numbers of heads in the config"
+
+
 def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
-    """Equal up to `tolerance` of the largest value."""
-    if a.shape != b.shape:
+    """Equal up to `tolerance` of the largest value; nothing at all is not evidence."""
+    if a.shape != b.shape or a.numel() == 0:
         return False
     scale = b.double().abs().max().clamp(min=1e-30)
     return bool((a.double() - b.double()).abs().max() <= tolerance * scale)
@@ -97,9 +109,17 @@ def _padding_counted(case: Case) -> bool:
     return close(mine, mine[:1].expand_as(mine)) and not close(theirs, theirs[:1].expand_as(theirs))
 
 
-@symptom("wrong frequencies: rope_theta, or LongRoPE's short factors where the long ones rule", "cos")
+@symptom("positions rounded to bfloat16: 257 becomes 256; compute angles in float32", "cos", "sin")
+def _positions_rounded(case: Case) -> bool:
+    rounded = torch.arange(case.mine.shape[1]).bfloat16().long()
+    known = rounded < case.mine.shape[1]
+    return close(case.mine[:, known], case.theirs[:, rounded[known]])
+
+
+@symptom("wrong frequencies: rope_theta, or LongRoPE's other list of factors", "cos")
 def _frequencies(case: Case) -> bool:
-    return close(case.mine[:, :1], case.theirs[:, :1]) and not _padding_counted(case)
+    known = _padding_counted(case) or _positions_rounded(case)
+    return close(case.mine[:, :1], case.theirs[:, :1]) and not known
 
 
 @symptom("the mask shows the future: a token may not see later ones", "mask")
@@ -113,16 +133,44 @@ def _window_off_by_one(case: Case) -> bool:
     return not _future(case) and len(set((query - key).tolist())) == 1  # all on one diagonal
 
 
+@symptom("the window is ignored: tokens farther away than the window are visible", "mask")
+def _window_ignored(case: Case) -> bool:
+    extra = case.mine & ~case.theirs
+    if _window_off_by_one(case) or not extra.any():
+        return False
+    nearest, farthest = _distances(extra).min(), _distances(case.theirs).max()
+    return bool(nearest > farthest)
+
+
+def _distances(mask: Tensor) -> Tensor:
+    """How far apart query and key are, wherever the mask (b t s) is true."""
+    _, query, key = mask.nonzero(as_tuple=True)
+    return query - key
+
+
 @symptom("padding is visible: a token may see only its own segment", "mask")
 def _padding_visible(case: Case) -> bool:
     extra = bool((case.mine & ~case.theirs).any())
-    return extra and not _future(case) and not _window_off_by_one(case)
+    return extra and not (_future(case) or _window_off_by_one(case) or _window_ignored(case))
+
+
+@symptom(
+    "the norm rounds at another place: the cast to bfloat16 comes before the weight",
+    "attention_norm",
+    "mlp_norm",
+    "norm",
+)
+def _norm_rounding(case: Case) -> bool:
+    if case.mine.dtype != case.theirs.dtype or case.mine.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    last_bit = 2 * torch.finfo(case.mine.dtype).eps * case.theirs.double().abs()
+    return bool(((case.mine.double() - case.theirs.double()).abs() <= last_bit).all())
 
 
 @symptom("the norm's weight is missing", "attention_norm", "mlp_norm", "norm")
 def _norm_weight(case: Case) -> bool:
     per_channel = constant_ratio(case.mine, case.theirs, (0, 1))
-    return per_channel and not constant_ratio(case.mine, case.theirs, (0, 1, 2))
+    return per_channel and not (constant_ratio(case.mine, case.theirs, (0, 1, 2)) or _norm_rounding(case))
 
 
 @symptom(
@@ -132,7 +180,7 @@ def _norm_weight(case: Case) -> bool:
     "norm",
 )
 def _norm_scale(case: Case) -> bool:
-    return constant_ratio(case.mine, case.theirs, (2,))
+    return constant_ratio(case.mine, case.theirs, (2,)) and not _norm_rounding(case)
 
 
 @symptom("q or k rows stand in another order: GGUF's llama layout interleaves them", "queries", "keys")
@@ -178,6 +226,21 @@ def _tiled_heads(case: Case) -> bool:
     queries, keys = case.sibling("rotated_queries"), case.sibling("rotated_keys")
     tiled = keys.repeat(1, queries.shape[1] // keys.shape[1], 1, 1)
     return close(case.mine, queries @ tiled.mT * queries.shape[-1] ** -0.5)
+
+
+@symptom("the cache is stale: scores with cached tokens are wrong, those with the new ones right", "scores")
+def _stale_cache(case: Case) -> bool:
+    cached = case.mine.shape[-1] - case.mine.shape[-2]
+    (old, new), (their_old, their_new) = (
+        (scores[..., :cached], scores[..., cached:]) for scores in (case.mine, case.theirs)
+    )
+    return cached > 0 and close(new, their_new) and not close(old, their_old)
+
+
+@symptom("softmax in bfloat16: take it in float32, even where its result is rounded", "weights")
+def _softmax_rounded(case: Case) -> bool:
+    hidden = case.sibling("scores").masked_fill(~case.reference["mask"][:, None], float("-inf"))
+    return close(case.mine.float(), hidden.bfloat16().softmax(dim=-1).float(), 1e-6)
 
 
 @symptom("softmax over the wrong axis: the weights of one query must add up to 1", "weights")

@@ -6,7 +6,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from tinyphi.errors import InputError
 from tinyphi.generation.sampling import Choice, Greedy, Sampler
 from tinyphi.model.cache import KeyValueCache
+from tinyphi.model.trace import NO_TRACE, Trace
 from tinyphi.model.transformer import Phi3
 
 Prompt = Sequence[int] | Sequence[Sequence[int]] | Tensor
@@ -36,17 +37,29 @@ class TextDecoder(Protocol):
     def stream(self, after: Sequence[int] = ()) -> TextStream: ...
 
 
+class Lens(NamedTuple):
+    """What each layer would have answered: the final norm and the head, applied to its output.
+
+    Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
+    """
+
+    ids: Tensor  # (l k) the most probable tokens of each layer, best first
+    probabilities: Tensor  # (l k) float32
+
+
 @dataclass(frozen=True)
 class Step:
     """One new token of one row, and what led to it."""
 
     id: int  # the token chosen; may be a stop id
     text: str  # text that became complete with it, "" while a character or a stop string is unfinished
-    logits: Tensor  # (v) float32, as the sampler shaped them
+    before_temperature: Tensor  # (v) float32, the model's logits after the repetition penalty
+    logits: Tensor  # (v) float32, as the sampler shaped them: divided by the temperature too
     kept: Tensor  # (v) bool, the tokens that could be drawn
     cuts: dict[str, Tensor]  # by the cut's name: (v) bool, the tokens it removed
     cache_bytes: int  # of the whole batch, after this step
     seconds: float  # spent on this step, sampling included; the first one holds the prefill
+    lens: Lens | None = None  # recorded when the `GenerationTrace` asks for it
 
     @property
     def probabilities(self) -> Tensor:
@@ -61,10 +74,22 @@ class Step:
 
 @dataclass
 class GenerationTrace:
-    """Everything that happened while generating, to look at afterwards."""
+    """Everything that happened while generating, to look at afterwards.
+
+    lens: how many of the most probable tokens of each layer to record at every step; 0 records none. It costs
+        one more product with the output head for each layer, and changes nothing of the text.
+    """
 
     prompts: list[list[int]] = field(default_factory=list)
     rows: list[list[Step]] = field(default_factory=list)
+    sampler: Greedy | Sampler | None = None  # the one that chose
+    lens: int = 0
+
+    def __post_init__(self) -> None:
+        if type(self.lens) is not int or self.lens < 0:
+            raise InputError(
+                f"lens is {self.lens!r}; it must be how many tokens of each layer to record, 0 for none."
+            )
 
     @property
     def steps(self) -> list[Step]:
@@ -83,16 +108,28 @@ class Generated:
     texts: list[str]
 
 
-def prefill(model: Phi3, ids: Tensor, cache: KeyValueCache, segments: Tensor | None = None) -> Tensor:
+def prefill(
+    model: Phi3,
+    ids: Tensor,
+    cache: KeyValueCache,
+    segments: Tensor | None = None,
+    trace: Trace | None = None,
+) -> Tensor:
     """Read a prompt: ids (b t) → logits (b v) of the token that follows it. The cache takes it in."""
     with torch.inference_mode():
-        logits = model.logits(model.hidden(ids, segments, cache)[:, -1:])[:, 0]
+        logits = model.logits(model.hidden(ids, segments, cache, trace)[:, -1:])[:, 0]
     return logits.clone()  # a normal tensor again, which may be changed
 
 
-def decode_one(model: Phi3, ids: Tensor, cache: KeyValueCache, segments: Tensor | None = None) -> Tensor:
+def decode_one(
+    model: Phi3,
+    ids: Tensor,
+    cache: KeyValueCache,
+    segments: Tensor | None = None,
+    trace: Trace | None = None,
+) -> Tensor:
     """Read one token of each row: ids (b) → logits (b v) of the token that follows it."""
-    return prefill(model, ids[:, None], cache, segments)
+    return prefill(model, ids[:, None], cache, segments, trace)
 
 
 def stream(
@@ -177,15 +214,18 @@ def _decode(
     previous = ids.masked_fill(segments == 0, -1)
     if trace is not None:
         trace.prompts, trace.rows = [row.prompt for row in rows], [[] for _ in rows]
+        trace.sampler = sampler
+    layers = _LayerOutputs() if trace is not None and trace.lens else None
     started = time.perf_counter()
-    logits = prefill(model, ids, cache, segments)
+    logits = prefill(model, ids, cache, segments, layers)
     for count in range(1, max_new_tokens + 1):
         if bool(logits.isnan().any()):
             raise InputError("The model's logits are not numbers (NaN): its weights or its code are broken.")
         choice = sampler.choose(logits, previous, generator)
         alive = torch.tensor([[not row.ended] for row in rows], device=device)
         seconds = time.perf_counter() - started
-        steps = _take(rows, choice, cache.bytes, seconds, count == max_new_tokens)
+        lenses = None if layers is None or trace is None else layers.lenses(model, trace.lens)
+        steps = _take(rows, choice, lenses, cache.bytes, seconds, count == max_new_tokens)
         if trace is not None:
             for recorded, step in zip(trace.rows, steps, strict=True):
                 recorded += [] if step is None else [step]
@@ -194,7 +234,36 @@ def _decode(
             return
         previous = torch.cat((previous, choice.ids[:, None].where(alive, -1)), dim=1)
         started = time.perf_counter()
-        logits = decode_one(model, choice.ids, cache, segments=alive.long())
+        logits = decode_one(model, choice.ids, cache, alive.long(), layers)
+
+
+class _LayerOutputs(Trace):
+    """Keeps the residual stream of each row's last token after every layer.
+
+    Like `NO_TRACE` it is false, so attention stays fused and looking changes no bit of the logits.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._states: list[Tensor] = []
+
+    def record(self, name: str, tensor: Tensor, axes: str) -> None:
+        if name == "output":
+            self._states.append(tensor[:, -1].clone())  # a view would keep the whole prompt's stream
+
+    def at(self, place: str) -> Trace:
+        return self if place.startswith("layers.") else NO_TRACE
+
+    def __bool__(self) -> bool:
+        return False
+
+    def lenses(self, model: Phi3, top: int) -> list[Lens]:
+        """The lens of each row, from the states kept since the last call."""
+        states, self._states = torch.stack(self._states, dim=1), []  # (b l d)
+        with torch.no_grad():
+            probabilities = model.logits(model.norm(states)).softmax(dim=-1)
+        best = probabilities.topk(min(top, probabilities.shape[-1]), dim=-1)
+        return [Lens(ids, values) for ids, values in zip(best.indices, best.values, strict=True)]
 
 
 def left_pad(rows: Sequence[Sequence[int]], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
@@ -259,7 +328,12 @@ class _Row:
 
 
 def _take(
-    rows: list[_Row], choice: Choice, cache_bytes: int, seconds: float, last: bool
+    rows: list[_Row],
+    choice: Choice,
+    lenses: list[Lens] | None,
+    cache_bytes: int,
+    seconds: float,
+    last: bool,
 ) -> list[Step | None]:
     steps: list[Step | None] = []
     for number, (row, token) in enumerate(zip(rows, choice.ids.tolist(), strict=True)):
@@ -268,9 +342,9 @@ def _take(
             continue
         cuts = {name: removed[number] for name, removed in choice.cuts.items()}
         text = row.take(token, last)
-        steps.append(
-            Step(token, text, choice.logits[number], choice.kept[number], cuts, cache_bytes, seconds)
-        )
+        logits = (choice.before_temperature[number], choice.logits[number])
+        lens = None if lenses is None else lenses[number]
+        steps.append(Step(token, text, *logits, choice.kept[number], cuts, cache_bytes, seconds, lens))
     return steps
 
 

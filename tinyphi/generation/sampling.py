@@ -20,7 +20,8 @@ class Choice(NamedTuple):
     """What a sampler did to one step's logits, for each row."""
 
     ids: Tensor  # (b) the tokens chosen
-    logits: Tensor  # (b v) after the repetition penalty and the temperature
+    before_temperature: Tensor  # (b v) after the repetition penalty
+    logits: Tensor  # (b v) after the temperature too
     kept: Tensor  # (b v) bool, what could still be drawn
     cuts: dict[str, Tensor]  # by the cut's name: (b v) bool, what it removed from what was left
 
@@ -35,7 +36,7 @@ class Greedy:
         """logits (b v), previous (b s) ids (unused) → a `Choice`. Nothing is random."""
         ids = logits.argmax(dim=-1)
         kept = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, ids[:, None], True)
-        return Choice(ids, logits, kept, {"greedy": ~kept})
+        return Choice(ids, logits, logits, kept, {"greedy": ~kept})
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Sampler:
 
     def choose(self, logits: Tensor, previous: Tensor, generator: torch.Generator) -> Choice:
         """logits (b v) float32, previous (b s) the ids so far (-1: padding) → a `Choice`."""
-        shaped = penalise_repetition(logits, previous, self.repetition_penalty) / self.temperature
+        penalised = penalise_repetition(logits, previous, self.repetition_penalty)
+        shaped = penalised / self.temperature
         remaining, cuts = shaped, {}
         for name, value, cut in (
             ("top_k", self.top_k, cut_top_k),
@@ -88,7 +90,7 @@ class Sampler:
                 remaining = cut(remaining, value)
                 cuts[name] = remaining.isneginf() & ~before.isneginf()
         ids = torch.multinomial(remaining.softmax(dim=-1), 1, generator=generator)[:, 0]
-        return Choice(ids, shaped, ~remaining.isneginf(), cuts)
+        return Choice(ids, penalised, shaped, ~remaining.isneginf(), cuts)
 
 
 def _is_number(value: object) -> bool:

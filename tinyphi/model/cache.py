@@ -1,5 +1,7 @@
 """The key/value cache: what decoding remembers, so that each new token costs one token's work."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,18 @@ from tinyphi.errors import InputError, MemoryShortage
 
 _SMALLEST = 64  # tokens that a growing cache first makes room for
 _SLACK = 256  # tokens beyond the window, so that old ones are dropped in batches
+
+
+@dataclass(frozen=True)
+class CacheSnapshot:
+    """How full a cache was at a moment, in tokens of each row. `show.cache_filling` draws a list of them."""
+
+    tokens: int  # seen so far
+    stored: int  # whose keys and values are still there: the last ones seen
+    room: int  # that fit before the tensors must grow or old tokens be dropped
+    bytes: int  # of keys and values, all layers and rows, spare room included
+    window: int | None  # tokens that one token sees, itself included; None: all
+    long_factors: bool  # whether the keys were turned with LongRoPE's long factors
 
 
 class KeyValueCache:
@@ -59,6 +73,11 @@ class KeyValueCache:
         window = self.config.sliding_window
         limits = [self.max_tokens, None if window is None else window + _SLACK]
         return min((limit for limit in limits if limit is not None), default=2**62)
+
+    def snapshot(self) -> CacheSnapshot:
+        """Numbers that stay as they are when the cache goes on."""
+        window = self.config.sliding_window
+        return CacheSnapshot(self.tokens, self._stored, self._room, self.bytes, window, self.long_factors)
 
     def visible_before(self) -> int:
         """How many of the stored tokens the next token may still see."""

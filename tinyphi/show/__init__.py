@@ -7,22 +7,34 @@ and plain tensors, never a model, and import matplotlib only when they draw.
     show(trace["layers.3.output"], "layer 3")       # one line of text
 """
 
-from tinyphi.show.attention import attention_head, attention_heads
+from tinyphi.show.attention import attention, attention_head
+from tinyphi.show.cache import cache_filling
 from tinyphi.show.digest import show
 from tinyphi.show.generation import generation
+from tinyphi.show.logit_lens import logit_lens
+from tinyphi.show.mask import mask_map
+from tinyphi.show.mlp import mlp_gates
+from tinyphi.show.norms import norms
 from tinyphi.show.probabilities import probabilities
-from tinyphi.show.residual import residual_norms
+from tinyphi.show.residual import residual
+from tinyphi.show.rope import rope_pairs
 from tinyphi.show.tokens import tokens
 from tinyphi.show.view import View
 from tinyphi.show.weights import weight_map
 
 __all__ = [
     "View",
+    "attention",
     "attention_head",
-    "attention_heads",
+    "cache_filling",
     "generation",
+    "logit_lens",
+    "mask_map",
+    "mlp_gates",
+    "norms",
     "probabilities",
-    "residual_norms",
+    "residual",
+    "rope_pairs",
     "show",
     "tokens",
     "weight_map",

@@ -1,19 +1,39 @@
-"""A generation, step by step: what was chosen, how sure the model was, what was cut, how the cache grew."""
+"""A generation as a time machine: at every step what was likely, what was cut, what was chosen.
 
-import html
+The live face holds the recorded distributions, so that temperature, top-k, top-p and min-p can be changed
+afterwards without the model. Of each step it gets the 64 most probable logits exactly, and the others as
+groups of n neighbours in rank, with two numbers each: a centre m and a spread w, for which the group adds
+n · exp(m/T + w/2T²) to the sum over the vocabulary. They are chosen so that this is exact at the temperatures
+1 and 2, and on SmolLM2's distributions the sum is right to one part in 50,000 for all temperatures up to 2 (a
+test holds it to that). A cut is exact as long as it falls among the 64; beyond, the number of tokens it
+leaves is an estimate.
+"""
+
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from tinyphi.errors import InputError
 from tinyphi.show import style
+from tinyphi.show.live import Live, pack
 from tinyphi.show.probabilities import entropy_bits
 from tinyphi.show.view import View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST = 64  # steps shown
+MOST = 64  # steps in the digest and in the figure
+MOST_LIVE = 500  # steps in the live face: 1.5 MB of HTML
+TOP = 64  # logits of a step that the live face gets exactly
+_WIDER = 1.25  # each group of the others is so many times as far from the top as the one before
+_LENS = 5  # tokens of each layer
+_PROMPT = 80  # tokens of the prompt
+_FAR = 200.0  # a logit so far below the best counts as this far: e^−100 is nothing
 
 
 @dataclass(frozen=True)
@@ -24,39 +44,54 @@ class _Row:
     entropy: float  # bits
     cut: float  # probability mass that the sampler took away
     cache: str
+    settled: str  # the layer from which on the lens shows the chosen token
 
 
 def generation(trace: Any, decode: Callable[[int], str]) -> View:
-    """A table of the steps of a `GenerationTrace`; `decode` gives the text of one token id.
+    """The steps of a `GenerationTrace` (of its first row); `decode` gives the text of one token id.
 
-    Columns: the chosen token, its probability, the entropy of the distribution in bits, the probability mass
-    the sampler cut, and the size of the cache. The last 64 steps are shown. Raises InputError without steps.
+    Columns of the digest: the chosen token, its probability, the entropy of the distribution in bits, the
+    probability mass the sampler cut, the size of the cache and, if the trace recorded the lens, the layer
+    from which on the chosen token was the best. Digest and figure show the last 64 steps, the live face the
+    last 500. Raises InputError for what is no trace and for one without steps.
     """
-    steps: Sequence[Any] = trace.steps
+    steps = getattr(trace, "steps", None)
+    if not isinstance(steps, Sequence):
+        raise InputError(f"generation() takes a GenerationTrace; this is a {type(trace).__name__}.")
     if not steps:
         raise InputError("this trace has no steps yet: pass it to generate(…, trace=trace) first.")
     rows = [_row(step, decode) for step in steps[-MOST:]]
     first = len(steps) - len(rows)
     note = f", the last {MOST} shown" if first else ""
     head = f"{len(steps)} steps{note}"
+    lens = rows[0].settled != ""
     lines = [
         f"{first + place:>4}  {row.probability:.3f}  {row.entropy:6.2f}  {row.cut:.3f}  {row.cache:>9}  "
-        f"{row.id:>6} {style.visible(row.token)}"
+        + (f"{row.settled:>7}  " if lens else "")
+        + f"{row.id:>6} {style.visible(row.token)}"
         for place, row in enumerate(rows)
     ]
-    columns = "step  prob.    bits    cut      cache      id token"
+    columns = f"step  prob.    bits    cut      cache  {'settled  ' if lens else ''}    id token"
     text = "\n".join([head, columns, *lines])
     alt = f"A generation of {head}: " + "".join(row.token for row in rows)
-    return View(text, alt, lambda: _draw(rows, first, note), _markup(rows, first, head))
+    return View(text, alt, lambda: _draw(rows, first, note), live=Live("generation", _data(trace, decode)))
 
 
 def _row(step: Any, decode: Callable[[int], str]) -> _Row:
     values = step.probabilities.detach().double().cpu()
     kept = step.kept.detach().cpu().bool()
     cut = values[~kept].sum().item()
-    return _Row(
-        decode(step.id), step.id, values[step.id].item(), entropy_bits(values), cut, _size(step.cache_bytes)
-    )
+    probability, entropy = values[step.id].item(), entropy_bits(values)
+    size = _size(step.cache_bytes)
+    return _Row(decode(step.id), step.id, probability, entropy, cut, size, _settled(step))
+
+
+def _settled(step: Any) -> str:
+    if step.lens is None:
+        return ""
+    others = [layer for layer, best in enumerate(step.lens.ids[:, 0].tolist()) if best != step.id]
+    layer = others[-1] + 1 if others else 0
+    return str(layer) if layer < len(step.lens.ids) else "–"
 
 
 def _size(count: int) -> str:
@@ -65,23 +100,73 @@ def _size(count: int) -> str:
     return f"{count / 1024:.1f} KiB" if count < 1024**2 else f"{count / 1024**2:.1f} MiB"
 
 
-def _markup(rows: Sequence[_Row], first: int, head: str) -> str:
-    titles = ("step", "token", "id", "probability", "", "entropy (bits)", "cut", "cache")
-    lines = ["".join(f"<th>{title}</th>" for title in titles)]
-    for place, row in enumerate(rows):
-        token = html.escape(style.visible(row.token))
-        width = round(row.probability * 60)
-        bar = f'<div style="height:9px;width:{width}px;background:{style.BLUE}"></div>'
-        numbers = [f"{row.probability:.3f}", bar, f"{row.entropy:.2f}", f"{row.cut:.3f}", row.cache]
-        cells = "".join(f"<td>{entry}</td>" for entry in [str(row.id), *numbers])
-        look = f"text-align:left;background:{style.TINTS[place % len(style.TINTS)]}"
-        lines.append(f'<td>{first + place}</td><td style="{look}">{token}</td>{cells}')
-    body = "".join(f'<tr style="background:#fff;text-align:right">{line}</tr>' for line in lines)
-    return (
-        '<div style="background:#fff;color:#222;padding:6px;max-height:420px;overflow:auto;'
-        f'font-family:monospace"><div>{html.escape(head)}</div>'
-        f'<table cellpadding="3" style="color:#222">{body}</table></div>'
-    )
+def _data(trace: Any, decode: Callable[[int], str]) -> dict[str, Any]:
+    """What show/js/generation.js needs. Letters: n steps, k top tokens, g groups of others, l layers."""
+    steps = trace.steps[-MOST_LIVE:]
+    heads, others = zip(*(_distribution(step.before_temperature) for step in steps), strict=True)
+    ids = torch.stack([order for order, _ in heads])  # (n k)
+    chosen = torch.tensor([step.id for step in steps])
+    data = {
+        "first": len(trace.steps) - len(steps),
+        "vocabulary": steps[0].before_temperature.numel(),
+        "ids": pack(ids, "int32"),
+        "logits": pack(torch.stack([values for _, values in heads])),
+        "counts": [end - start for start, end in _groups(steps[0].before_temperature.numel())],
+        "others": pack(torch.stack(others)),  # (n g 2) centre and spread
+        "chosen": chosen.tolist(),
+        "chosenLogits": pack(torch.stack([step.before_temperature[step.id].detach() for step in steps])),
+        "chosenRanks": [int((s.before_temperature > s.before_temperature[s.id]).sum()) for s in steps],
+        "cache": [_size(step.cache_bytes) for step in steps],
+        "milliseconds": [round(1000 * step.seconds, 1) for step in steps],
+        "settings": _settings(trace.sampler),
+        "lens": _lens(steps),
+    }
+    prompt = trace.prompts[0] if trace.prompts else []
+    data["prompt"] = [decode(token) for token in prompt[-_PROMPT:]]
+    data["promptHidden"] = max(0, len(prompt) - _PROMPT)
+    seen = {*ids.flatten().tolist(), *chosen.tolist()}
+    if steps[0].lens is not None:
+        seen.update(token for step in steps for token in step.lens.ids[:, :_LENS].flatten().tolist())
+    data["texts"] = {token: decode(token) for token in sorted(seen)}
+    return data
+
+
+def _groups(vocabulary: int) -> list[tuple[int, int]]:
+    """The ranks below the top, in groups that grow with the distance from it."""
+    edges = [min(TOP, vocabulary)]
+    while edges[-1] < vocabulary:
+        edges.append(min(vocabulary, math.ceil(edges[-1] * _WIDER)))
+    return list(itertools.pairwise(edges))
+
+
+def _distribution(logits: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Logits (v) → ids and logits of the top (k), of equals the lower id first; of the groups the (g 2)."""
+    values, order = logits.detach().float().cpu().sort(descending=True, stable=True)
+    values = values.clamp(min=values[0].item() - _FAR)
+    groups = [_group(values[start:end].double()) for start, end in _groups(len(values))]
+    return (order[:TOP], values[:TOP]), torch.tensor(groups).reshape(-1, 2)
+
+
+def _group(logits: Tensor) -> tuple[float, float]:
+    """Centre m and spread w, so that m/T + w/2T² is the logarithm of the mean of exp(logit/T) at T = 1, 2."""
+    cold, warm = ((logits * beta).logsumexp(0).item() - math.log(len(logits)) for beta in (1.0, 0.5))
+    return 4 * warm - cold, max(0.0, 4 * (cold - 2 * warm))
+
+
+def _settings(sampler: Any) -> dict[str, Any]:
+    """The sampler's settings under their own names; a greedy one has none."""
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    found = {name: getattr(sampler, name, None) for name in names}
+    return {**found, "greedy": sampler is not None and found["temperature"] is None}
+
+
+def _lens(steps: Sequence[Any]) -> dict[str, Any] | None:
+    if steps[0].lens is None:
+        return None
+    return {
+        "ids": pack(torch.stack([step.lens.ids[:, :_LENS] for step in steps]), "int32"),
+        "probabilities": pack(torch.stack([step.lens.probabilities[:, :_LENS] for step in steps]), "float16"),
+    }
 
 
 def _draw(rows: Sequence[_Row], first: int, note: str) -> "Figure":

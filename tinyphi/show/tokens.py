@@ -3,9 +3,11 @@
 import html
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from tinyphi.errors import InputError
 from tinyphi.show import style
+from tinyphi.show.live import Live
 from tinyphi.show.view import View
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 128  # tokens shown
+MOST_LIVE = 1000
 _WIDTH = 96  # letters in a line of the figure
 
 
@@ -37,8 +40,12 @@ def tokens(pieces: Sequence[Piece]) -> View:
     """A strip of tokens from `tokenizer.explain(text)`: text, id, and what is special about a token.
 
     White space is visible (`·` blank, `↵` new line). Tokens that stand for single bytes are shown as bytes
-    with a dashed edge, control tokens dark, unknown ones in orange. At most 128 tokens are shown.
+    with a dashed edge, control tokens dark, unknown ones in orange. At most 128 tokens are shown, in the live
+    face 1000; there, the same token elsewhere in the text stands out too. Raises InputError for what are no
+    pieces.
     """
+    if isinstance(pieces, str) or not all(hasattr(piece, "kind") for piece in pieces):
+        raise InputError("tokens() takes the pieces of a text: tokenizer.explain(text).")
     shown = list(pieces[:MOST])
     note = f"the first {MOST} of {len(pieces)} tokens" if len(pieces) > MOST else ""
     kinds = Counter(piece.kind for piece in pieces)
@@ -47,7 +54,24 @@ def tokens(pieces: Sequence[Piece]) -> View:
     rows = [f"{_label(piece)} {piece.id}" for piece in shown]
     text = "\n".join([head, *_wrap(rows, 100), *([f"… {note}"] if note else [])])
     alt = f"{head}: " + " | ".join(_label(piece) for piece in shown[:40])
-    return View(text, alt, lambda: _draw(shown, note), _markup(shown, head, note))
+    live = Live("tokens", _data(pieces, head))
+    return View(text, alt, lambda: _draw(shown, note), _markup(shown, head, note), live)
+
+
+def _data(pieces: Sequence[Piece], head: str) -> dict[str, Any]:
+    shown = pieces[:MOST_LIVE]
+    said = [piece for piece in pieces if piece.kind != "control"]
+    spans = {(piece.start, piece.end) for piece in said}  # the bytes of one letter share its span
+    return {
+        "head": head,
+        "note": f"the first {MOST_LIVE} of {len(pieces)} tokens" if len(pieces) > len(shown) else "",
+        "letters": sum(end - start for start, end in spans),
+        "bytes": sum(len(piece.bytes) for piece in said),
+        "count": len(said),
+        "pieces": [
+            [piece.id, piece.text, list(piece.bytes), piece.start, piece.end, piece.kind] for piece in shown
+        ],
+    }
 
 
 def _label(piece: Piece) -> str:

@@ -1,16 +1,23 @@
-"""View: one thing to look at, with several faces."""
+"""View: one thing to look at, with four faces."""
 
 import base64
+import hashlib
 import html
+import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinyphi.show import live as living
+from tinyphi.show.live import Live
 from tinyphi.show.style import house_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @dataclass(frozen=True, repr=False)
@@ -20,17 +27,19 @@ class View:
     text    the digest: plain text at a fixed precision. It is what a notebook test compares.
     alt     one sentence that says what the picture shows, for readers who cannot see it.
     draw    makes the matplotlib figure; called inside the house style.
-    markup  HTML by hand, for views that are better read than drawn; a notebook then shows it, not the figure.
+    markup  HTML by hand, for views that are better read than drawn; it then stands for the figure.
+    live    the interactive face, for notebooks (a widget) and for pages (`html()`).
 
-    In a notebook a view shows itself: its digest and either `image/png` (which nbval never compares, so
-    pixels may differ between machines) or `text/html` (which it does compare, so markup keeps to the digest's
-    precision).
+    In a notebook a view shows itself: live where a kernel runs, else its picture, `image/png` (which nbval
+    never compares, so pixels may differ between machines) or `text/html` (which it does compare, so markup
+    keeps to the digest's precision).
     """
 
     text: str
     alt: str
     draw: Callable[[], "Figure"]
     markup: str | None = None
+    live: Live | None = None
 
     def figure(self) -> "Figure":
         """The matplotlib figure, to save or to change."""
@@ -50,7 +59,9 @@ class View:
         return small.getvalue()
 
     def html(self) -> str:
-        """HTML that needs nothing else: the markup, or else the figure inside the page as an image."""
+        """HTML that needs nothing else: the live face, or else the markup or the figure as an image."""
+        if self.live is not None:
+            return living.page(self.live, self.alt)
         if self.markup is not None:
             return self.markup
         picture = base64.b64encode(self.png()).decode("ascii")
@@ -59,14 +70,34 @@ class View:
             f'<img alt="{alt}" src="data:image/png;base64,{picture}" style="max-width:100%;background:white">'
         )
 
+    def widget(self) -> Any:
+        """The live face as an anywidget; None for a view without one."""
+        return None if self.live is None else living.widget(self.live)
+
     def __repr__(self) -> str:
         return self.text
 
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> tuple[dict[str, str], dict[str, Any]]:
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """What Jupyter displays. It filters by `include` and `exclude` itself."""
+        bundle: dict[str, Any] = {"text/plain": self.text}
+        notes: dict[str, Any] = {}
         if self.markup is not None:
-            return {"text/plain": self.text, "text/html": self.markup}, {}
-        picture = base64.b64encode(self.png()).decode("ascii")
-        return {"text/plain": self.text, "image/png": picture}, {"image/png": {"alt": self.alt}}
+            bundle["text/html"] = self.markup
+        else:
+            bundle["image/png"] = base64.b64encode(self.png()).decode("ascii")
+            notes["image/png"] = {"alt": self.alt}
+        if living.has_kernel():
+            self._keep()
+            if self.live is not None:
+                bundle[_WIDGET] = self.widget()._repr_mimebundle_()[0][_WIDGET]
+        return bundle, notes
+
+    def _keep(self) -> None:
+        """Leave the HTML face where the build of the documentation looks for it, named after the digest."""
+        folder = os.environ.get("TINYPHI_KEEP_VIEWS")
+        if folder and self.live is not None:
+            name = hashlib.sha256(self.text.encode()).hexdigest()[:16]
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            Path(folder, f"{name}.html").write_text(self.html(), encoding="utf-8")

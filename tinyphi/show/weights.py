@@ -9,20 +9,23 @@ from torch.nn.functional import adaptive_avg_pool2d
 from tinyphi.errors import InputError
 from tinyphi.show import style
 from tinyphi.show.digest import digest
+from tinyphi.show.live import Live, pack
 from tinyphi.show.view import View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_CELLS = 64  # cells of the map along each side
+MOST_CELLS_LIVE = 128
 _BINS = 61
 
 
 def weight_map(tensor: Tensor) -> View:
     """A heat map of a matrix (rows columns) and a histogram of its values; a vector counts as one row.
 
-    A matrix of more than 64 rows or columns is drawn in blocks, each as the root mean square of its values,
-    since plain means would all fade to zero. Raises InputError for other shapes and for values not finite.
+    A large matrix is drawn in blocks, each as the root mean square of its values, since plain means would all
+    fade to zero: more than 64 rows or columns in the figure, more than 128 in the live face. Raises
+    InputError for other shapes and for values not finite.
     """
     if not isinstance(tensor, Tensor) or tensor.dim() not in (1, 2) or tensor.numel() == 0:
         shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
@@ -34,33 +37,50 @@ def weight_map(tensor: Tensor) -> View:
     deviation = matrix.std(correction=0)
     far = (matrix.sub(matrix.mean()).abs() > 6 * deviation).sum().item()
     text = f"{digest(tensor, 'weights')}\nbeyond 6 standard deviations: {far} of {matrix.numel()}"
-    return View(text, f"Heat map and histogram of {text}", lambda: _draw(matrix))
+    cells, pooled = _cells(matrix, MOST_CELLS_LIVE)
+    counts, edges = _histogram(matrix)
+    data = {
+        "shape": list(matrix.shape),
+        "cells": pack(cells),
+        "pooled": pooled,
+        "counts": counts.long().tolist(),
+        "edges": [edges[0].item(), edges[-1].item()],
+    }
+    alt = f"Heat map and histogram of {text}"
+    return View(text, alt, lambda: _draw(matrix, counts, edges), live=Live("weights", data))
 
 
-def _draw(matrix: Tensor) -> "Figure":
-    figure = style.new_figure(7.6, 3.2)
-    left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
-    rows, columns = matrix.shape
-    shape = (min(rows, MOST_CELLS), min(columns, MOST_CELLS))
-    if shape == (rows, columns):
-        limit = matrix.abs().max().item()
-        image = left.imshow(matrix.numpy(), cmap=style.DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
-        label = "value"
-    else:
-        blocks = adaptive_avg_pool2d(matrix.square()[None], shape)[0].sqrt()
-        image = left.imshow(
-            blocks.numpy(), cmap=style.SEQUENTIAL, aspect="auto", extent=(0, columns, rows, 0)
-        )
-        label = f"root mean square, {shape[0]} × {shape[1]} blocks"
-    figure.colorbar(image, ax=left, label=label)
-    left.set(xlabel="column", ylabel="row")
-    left.locator_params(integer=True)
+def _cells(matrix: Tensor, most: int) -> tuple[Tensor, bool]:
+    """The values, or the root mean squares of blocks where a side has more than `most`; and which of both."""
+    shape = (min(matrix.shape[0], most), min(matrix.shape[1], most))
+    if shape == matrix.shape:
+        return matrix, False
+    return adaptive_avg_pool2d(matrix.square()[None], shape)[0].sqrt(), True
 
+
+def _histogram(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """How many values lie in each of 61 equal parts of their range, and the 62 ends of the parts."""
     low, high = matrix.min().item(), matrix.max().item()
     if low == high:
         low, high = low - 0.5, high + 0.5
-    counts = torch.histc(matrix, bins=_BINS, min=low, max=high)
-    edges = torch.linspace(low, high, _BINS + 1)
+    return torch.histc(matrix, bins=_BINS, min=low, max=high), torch.linspace(low, high, _BINS + 1)
+
+
+def _draw(matrix: Tensor, counts: Tensor, edges: Tensor) -> "Figure":
+    figure = style.new_figure(7.6, 3.2)
+    left, right = figure.subplots(1, 2, width_ratios=[1.15, 1], gridspec_kw={"wspace": 0.08})
+    rows, columns = matrix.shape
+    cells, pooled = _cells(matrix, MOST_CELLS)
+    if pooled:
+        image = left.imshow(cells.numpy(), cmap=style.SEQUENTIAL, aspect="auto", extent=(0, columns, rows, 0))
+        label = f"root mean square, {cells.shape[0]} × {cells.shape[1]} blocks"
+    else:
+        limit = cells.abs().max().item()
+        image = left.imshow(cells.numpy(), cmap=style.DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
+        label = "value"
+    figure.colorbar(image, ax=left, label=label)
+    left.set(xlabel="column", ylabel="row")
+    left.locator_params(integer=True)
     right.stairs(counts.numpy(), edges.numpy(), fill=True, color=style.BLUE)
     right.set(yscale="log", xlabel="value", ylabel="how many (log scale)")
     return figure

@@ -1,0 +1,171 @@
+"""The directive `{view} name`: one view, made while the pages are built.
+
+The material is a sentence run through SmolLM2 if that is in the cache, or else through a tiny random model,
+so that the pages can be built on any machine. Nothing is downloaded.
+"""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from course_pages import folded, framed, iframe, key
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+import tinyphi
+from tinyphi import show
+from tinyphi.model.cache import CacheSnapshot
+from tinyphi.model.mask import positions_within, visible
+from tinyphi.model.rope import inverse_frequencies
+from tinyphi.tokenizer import Piece
+from tinyphi.weights.catalog import CATALOG
+from tinyphi.weights.fetch import is_fetched
+
+_log = logging.getLogger(__name__)
+SENTENCE = "The ship sailed to the island, and the ship sailed home."
+TINY = tinyphi.PhiConfig(
+    vocab_size=64,
+    hidden_size=48,
+    intermediate_size=96,
+    num_hidden_layers=3,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    max_position_embeddings=4096,
+    original_max_position_embeddings=4096,
+    sliding_window=96,
+    eos_token_id=2,
+    pad_token_id=0,
+)
+
+
+class Material(NamedTuple):
+    """What the views are made of: a model, a text in pieces, and how to read an id."""
+
+    model: tinyphi.Phi3
+    pieces: list[Piece]
+    decode: Callable[[int], str]
+
+    @property
+    def labels(self) -> list[str]:
+        return [piece.text for piece in self.pieces]
+
+    @property
+    def ids(self) -> torch.Tensor:
+        return torch.tensor([[piece.id for piece in self.pieces]])
+
+    @property
+    def middle(self) -> int:
+        return self.model.config.num_hidden_layers // 2
+
+
+@cache
+def material() -> Material:
+    """SmolLM2 if this machine has it; a tiny random model that reads words if not."""
+    if is_fetched(CATALOG["smollm2-135m"]):
+        model, tokenizer = tinyphi.load("smollm2-135m")
+        return Material(
+            model, tokenizer.explain(SENTENCE), lambda id: tokenizer.decode([id], skip_special=False)
+        )
+    torch.manual_seed(0)
+    words = [(found.start(), found[0]) for found in re.finditer(r" ?\w+|[.,]", SENTENCE)]
+    known = list(dict.fromkeys(word for _, word in words))
+    pieces = [
+        Piece(known.index(word), word, word.encode(), start, start + len(word), "normal")
+        for start, word in words
+    ]
+    return Material(tinyphi.Phi3(TINY).eval(), pieces, lambda id: known[id % len(known)])
+
+
+@cache
+def traced() -> tinyphi.Trace:
+    """One forward pass over the sentence."""
+    trace = tinyphi.Trace()
+    with torch.no_grad():
+        material().model(material().ids, trace=trace)
+    return trace
+
+
+@cache
+def generated() -> tinyphi.GenerationTrace:
+    """A short generation after the first words of the sentence."""
+    trace = tinyphi.GenerationTrace(lens=3)
+    sampler = tinyphi.Sampler(temperature=0.9, top_k=40, top_p=0.9, seed=1)
+    ids = material().ids[0, :6].tolist()
+    tinyphi.generate(material().model, ids, max_new_tokens=16, sampler=sampler, trace=trace)
+    return trace
+
+
+def layer_logits() -> torch.Tensor:
+    """What each layer would answer: (l t v)."""
+    model, trace = material().model, traced()
+    with torch.no_grad():
+        layers = range(model.config.num_hidden_layers)
+        return torch.cat([model.logits(model.norm(trace[f"layers.{layer}.output"])) for layer in layers])
+
+
+def filling() -> list[CacheSnapshot]:
+    """The cache of a model with a small window, while it reads more and more."""
+    model = tinyphi.Phi3(TINY).eval()
+    cache = model.new_cache()
+    snapshots = []
+    with torch.no_grad():
+        for _ in range(40):
+            model(torch.ones(1, 16, dtype=torch.int64), cache=cache)
+            snapshots.append(cache.snapshot())
+    return snapshots
+
+
+def window_mask() -> torch.Tensor:
+    """Two documents in one row, after two tokens of padding, with a window of four: (t s)."""
+    positions = positions_within(SEGMENTS)
+    return visible(SEGMENTS, positions, SEGMENTS, positions, 4)[0]
+
+
+SEGMENTS = torch.tensor([[0] * 2 + [1] * 6 + [2] * 4])
+HAND_MADE = torch.tensor([[1.0, 0, 0, 0], [0.7, 0.3, 0, 0], [0.1, 0.8, 0.1, 0], [0.2, 0.2, 0.5, 0.1]])
+VIEWS: dict[str, Callable[[], show.View]] = {
+    "tokens": lambda: show.tokens(material().pieces),
+    "attention": lambda: show.attention(traced(), material().labels, layer=material().middle),
+    "attention_head": lambda: show.attention_head(HAND_MADE, ["the", " red", " ship", " sails"]),
+    "generation": lambda: show.generation(generated(), material().decode),
+    "probabilities": lambda: show.probabilities(generated().steps[1], material().decode),
+    "logit_lens": lambda: show.logit_lens(layer_logits(), material().labels, material().decode),
+    "rope_pairs": lambda: show.rope_pairs(inverse_frequencies(material().model.config, 100)),
+    "norms": lambda: show.norms(
+        traced()[f"layers.{material().middle - 1}.output"][0],
+        traced()[f"layers.{material().middle}.attention_norm"][0],
+        material().labels,
+    ),
+    "mlp_gates": lambda: show.mlp_gates(traced(), material().labels, layer=material().middle),
+    "residual": lambda: show.residual(traced(), material().labels),
+    "cache_filling": lambda: show.cache_filling(filling()),
+    "weight_map": lambda: show.weight_map(material().model.layers[0].attention.o_proj.weight),
+    "mask_map": lambda: show.mask_map(window_mask(), segments=SEGMENTS[0], window=4),
+}
+
+
+class ViewDirective(SphinxDirective):
+    """`{view} attention`: the view of that name, live, with its digest folded below."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        try:
+            view = VIEWS[self.arguments[0]]()
+        except Exception as error:  # in these pages a view that fails is a warning, and so an error
+            _log.warning("the view %r: %r", self.arguments[0], error, location=self.get_location())
+            return []
+        name = key(view.text)
+        folder = Path(self.env.app.outdir) / "_static" / "views"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.html").write_text(framed(view.html()), encoding="utf-8")
+        return [nodes.raw("", iframe(name, view.alt, "") + folded(view.text), format="html")]
+
+
+def setup(app: Any) -> dict[str, bool]:
+    app.add_directive("view", ViewDirective)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,199 @@
+"""Views in a real browser: pages of HTML, and a real JupyterLab. Nothing may leave this machine."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import nbformat
+import pytest
+
+from tinyphi.show import View
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+# JupyterLab's own complaints, which say nothing about a view.
+HARMLESS = re.compile(
+    r"favicon|ResizeObserver loop|service worker|source map|was preloaded using link preload"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/browser" in item.path.as_posix():
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A running browser. Without chromium: skipped on a learner's machine, an error in `.ci/run`."""
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        reason = "no chromium on this machine; on Debian: apt-get install chromium"
+        if os.environ.get("TINYPHI_NEED_BROWSER"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """An empty page. After the test: no error on the console, no request to another machine."""
+    page = chromium.new_page(viewport={"width": 1200, "height": 900})
+    errors: list[str] = []
+    elsewhere: list[str] = []
+
+    def watch(request: Any) -> None:
+        address = urlsplit(request.url)
+        if address.scheme in ("http", "https", "ws", "wss") and address.hostname not in (
+            "127.0.0.1",
+            "localhost",
+        ):
+            elsewhere.append(request.url)
+
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", watch)
+    page.set_default_timeout(30_000)
+    yield page
+    page.close()
+    assert [error for error in errors if not HARMLESS.search(error)] == []
+    assert elsewhere == []
+
+
+@pytest.fixture
+def static(page: Any, tmp_path: Path) -> Callable[[View], Any]:
+    """Open a view's HTML face as a file and return the page."""
+
+    def show(view: View) -> Any:
+        file = tmp_path / "view.html"
+        file.write_text(f"<!doctype html><meta charset=utf-8><body>{view.html()}</body>", encoding="utf-8")
+        page.goto(file.as_uri())
+        page.wait_for_selector(".tinyphi-view")
+        return page
+
+    return show
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A JupyterLab: its address and its folder."""
+    folder = tmp_path_factory.mktemp("lab")
+    settings = {name: str(folder / name) for name in ("config", "runtime")}
+    environment = {
+        **os.environ,
+        "JUPYTER_CONFIG_DIR": settings["config"],
+        "JUPYTER_RUNTIME_DIR": settings["runtime"],
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+    }
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0", "--ip=127.0.0.1",
+        "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder}",
+        "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.extension_manager=readonly",
+    ]  # fmt: skip
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        yield _address(process, Path(settings["runtime"]), folder / "log"), folder
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _address(process: subprocess.Popen[bytes], runtime: Path, log: Path) -> str:
+    for _ in range(600):
+        for file in runtime.glob("jpserver-*.json"):
+            return str(json.loads(file.read_text())["url"])
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture
+def lab(server: tuple[str, Path], page: Any) -> Callable[[str], Any]:
+    """Run code in a cell of a new notebook in JupyterLab and return the page that shows its output."""
+    address, folder = server
+
+    def run(code: str) -> Any:
+        name = f"view-{time.monotonic_ns()}.ipynb"
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
+        nbformat.write(notebook, folder / name)
+        page.set_default_timeout(90_000)
+        page.goto(f"{address}lab/tree/{name}?reset")
+        page.wait_for_function(
+            "() => window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel"
+            "?.connectionStatus === 'connected'"
+        )
+        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        page.wait_for_selector(".tinyphi-view, .jp-OutputArea-output pre")
+        return page
+
+    return run
+
+
+@pytest.fixture(params=["page", "lab"])
+def anywhere(request: pytest.FixtureRequest) -> Callable[[str], Any]:
+    """Show the view that is the last line of some code: once in a page of HTML, once in JupyterLab."""
+    if request.param == "lab":
+        in_lab: Callable[[str], Any] = request.getfixturevalue("lab")
+
+        def show_in_lab(code: str) -> Any:
+            opened = in_lab(code)
+            opened.wait_for_selector(".tinyphi-view")
+            return opened
+
+        return show_in_lab
+    static = request.getfixturevalue("static")
+
+    def show_in_page(code: str) -> Any:
+        *lines, last = code.strip().splitlines()
+        names: dict[str, Any] = {}
+        exec("\n".join(lines), names)
+        return static(eval(last, names))
+
+    return show_in_page
+
+
+@pytest.fixture
+def milliseconds() -> Callable[[Any, str, float], float]:
+    """How long a view's script works when a slider is set to a value, drawing by the browser included."""
+
+    def measure(page: Any, testid: str, value: float) -> float:
+        return float(
+            page.evaluate(
+                """([testid, value]) => new Promise((done) => {
+                    const input = document.querySelector(`[data-testid="${testid}"]`);
+                    const before = performance.now();
+                    input.value = value;
+                    input.dispatchEvent(new Event("input"));
+                    requestAnimationFrame(() => setTimeout(() => done(performance.now() - before)));
+                })""",
+                [testid, value],
+            )
+        )
+
+    return measure

@@ -1,0 +1,221 @@
+"""What a learner's function may do to `check`: anything. It is told, and nothing hangs or breaks."""
+
+import json
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tinyphi
+from tinyphi.course import exercise as exercises
+from tinyphi.course import progress
+from tinyphi.course.check import Feedback, judge
+from tinyphi.course.exercise import Exercise, Misconception, fail_if, near, number_of, tensor_of
+from tinyphi.errors import InputError, TinyphiError
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exercise]:
+    """An exercise that is there for one test: double a tensor."""
+    monkeypatch.setattr(exercises, "_KNOWN", dict(exercises._KNOWN))
+    made = Exercise(
+        "test.double", notebook="00", title="Double", difficulty=1, minutes=1, task="`double(x)`", hints=["2"]
+    )
+
+    @made.judge
+    def judge_double(f: Callable[..., Any]) -> None:
+        x = torch.tensor([1.0, 2.0, 3.0])
+        got = tensor_of(f(x), shape=(3,), dtype=torch.float32)
+        fail_if(near(got, x), "Nothing was doubled.")
+        fail_if(not near(got, 2 * x), "Not the double.")
+
+    @made.stub
+    def double(x):  # type: ignore[no-untyped-def]
+        """Twice x."""
+        ...  # noqa: PIE790
+
+    @made.solution
+    def double(x):  # type: ignore[no-untyped-def]  # noqa: F811
+        return 2 * x
+
+    yield made
+
+
+def message(exercise: Exercise, answer: Callable[..., Any], limit: float = 5.0) -> str:
+    feedback = judge(exercise, answer, limit)
+    assert not feedback
+    return feedback.message
+
+
+def test_right(double: Exercise) -> None:
+    assert judge(double, double.solution_function) == Feedback("test.double", True, "Double: right.")
+    assert double.solution_source.startswith("def double(x):")
+    assert double.solution_source.endswith("\n    return 2 * x\n")
+
+
+def test_the_stub_is_recognised(double: Exercise) -> None:
+    def again(x: Any) -> Any:
+        """Twice x."""
+        ...  # noqa: PIE790
+
+    assert "nothing written yet" in message(double, again)
+
+
+def test_wrong_is_named(double: Exercise) -> None:
+    assert message(double, lambda x: x + 0) == "Nothing was doubled."
+
+
+def test_an_exception_shows_the_learners_own_line(double: Exercise) -> None:
+    def answer(x: Any) -> Any:
+        x = x + 1
+        return x.reshape(2, 2)
+
+    said = message(double, answer)
+    assert said.startswith("RuntimeError in line ") and "return x.reshape(2, 2)" in said
+    assert "shape '[2, 2]' is invalid" in said and "tinyphi" not in said
+
+
+def test_an_exception_in_torch_called_by_a_lambda(double: Exercise) -> None:
+    assert "KeyError" in message(double, lambda x: {}["a"])
+
+
+def test_wrong_number_of_arguments(double: Exercise) -> None:
+    assert "cannot be called as the task says" in message(double, lambda x, y: x)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda x: print(end=""), "is None"),
+        (lambda x: [2.0, 4.0, 6.0], "of type list"),
+        (lambda x: (2 * x)[None], "yours has (1, 3)"),
+        (lambda x: (2 * x)[:2], "differ along axis 0"),
+        (lambda x: (2 * x).double(), "should be float32; yours is float64"),
+        (lambda x: x.mul_(2), "changes a tensor that it was given"),
+        (lambda x: sys.exit(3), "calls exit"),
+    ],
+)
+def test_what_came_back_instead(double: Exercise, answer: Callable[..., Any], says: str) -> None:
+    assert says in message(double, answer)
+
+
+def test_not_a_function(double: Exercise) -> None:
+    feedback = judge(double, torch.zeros(3))  # type: ignore[arg-type]
+    assert not feedback and "Pass the function itself" in feedback.message
+
+
+def loops(x: Any) -> Any:
+    while True:
+        pass
+
+
+def loops_stubbornly(x: Any) -> Any:
+    end = time.monotonic() + 20  # so that the test's process can end
+    while time.monotonic() < end:
+        try:
+            while True:
+                time.sleep(0.01)
+        except:  # noqa: E722
+            pass
+
+
+def recurses(x: Any) -> Any:
+    return recurses(x)
+
+
+@pytest.mark.parametrize("answer", [loops, loops_stubbornly])
+def test_an_endless_loop_ends(double: Exercise, answer: Callable[..., Any]) -> None:
+    started = time.monotonic()
+    assert "Still running after 0.5 seconds" in message(double, answer, limit=0.5)
+    assert time.monotonic() - started < 15
+
+
+def test_endless_recursion_ends(double: Exercise) -> None:
+    assert "calls itself without end" in message(double, recurses)
+
+
+def test_random_numbers_of_the_notebook_are_left_alone(double: Exercise) -> None:
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    judge(double, lambda x: torch.rand(3))
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_arguments_are_copies(double: Exercise) -> None:
+    given = []
+    judge(double, lambda x: given.append(x) or 2 * x)  # type: ignore[func-returns-value]
+    assert given
+
+
+def test_feedback_shows_itself() -> None:
+    feedback = Feedback("a.b", False, "x < y")
+    assert repr(feedback) == "✗ a.b: x < y"
+    bundle = feedback._repr_mimebundle_()
+    assert "x &lt; y" in bundle["text/html"] and bundle["text/plain"] == repr(feedback)
+
+
+def test_check_counts_tries_and_keeps_the_first_success(
+    double: Exercise, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TINYPHI_PROGRESS", str(tmp_path / "folder" / "progress.json"))
+    monkeypatch.setattr("tinyphi.course.exercise._import_all", lambda: None)
+    for answer in (lambda x: x + 0, lambda x: 2 * x, lambda x: x + 0):
+        tinyphi.course.check("test.double", answer)
+    record = progress.read()["test.double"]
+    assert record.tries == 3 and record.passed == record.last != ""
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [
+        "progress.json",
+        "progress.json.lock",
+    ]
+
+
+def test_a_broken_progress_file_is_told_and_kept(
+    double: Exercise, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "progress.json"
+    file.write_text("{not json")
+    monkeypatch.setenv("TINYPHI_PROGRESS", str(file))
+    with pytest.raises(TinyphiError, match="cannot be read"):
+        progress.read()
+    assert tinyphi.course.check("test.double", lambda x: 2 * x)
+    assert "could not be saved" in capsys.readouterr().err
+    assert file.read_text() == "{not json"
+
+
+def test_progress_survives_many_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TINYPHI_PROGRESS", str(tmp_path / "progress.json"))
+    threads = [threading.Thread(target=progress.note, args=(f"a.{i % 4}", True)) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (
+        sum(record["tries"] for record in json.loads((tmp_path / "progress.json").read_text()).values()) == 16
+    )
+
+
+def test_an_unknown_exercise_names_similar_ones(double: Exercise) -> None:
+    with pytest.raises(InputError, match=r"test\.double"):
+        tinyphi.course.check("test.duoble", lambda x: x)
+
+
+def test_near() -> None:
+    ones = torch.ones(3)
+    assert near(ones, ones + 1e-7) and not near(ones, ones + 1e-3) and not near(ones, torch.ones(4))
+    infinite = torch.tensor([1.0, -math.inf])
+    assert near(infinite, infinite) and not near(torch.tensor([1.0, 0.0]), infinite)
+    assert not near(torch.tensor([1.0, math.nan]), ones[:2])
+
+
+def test_number_of() -> None:
+    assert number_of(torch.tensor([3.0])) == 3.0 and number_of(2) == 2.0
+    for value in (None, "3", True, torch.ones(2)):
+        with pytest.raises(Misconception):
+            number_of(value)

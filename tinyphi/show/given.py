@@ -1,0 +1,47 @@
+"""What several views ask of what they are given: finite tensors of the right axes, a label for each token."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tinyphi.errors import InputError
+from tinyphi.show import style
+from tinyphi.show.digest import fixed
+
+
+def finite(tensor: object, axes: int, usage: str) -> Tensor:
+    """`tensor` in float64 on the CPU. Raises InputError, beginning with `usage`, for what cannot be shown."""
+    if not isinstance(tensor, Tensor) or tensor.dim() != axes or tensor.numel() == 0:
+        shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise InputError(f"{usage}; this is {shape}.")
+    if tensor.is_complex() or not tensor.isfinite().all():
+        raise InputError(f"{usage}, of finite real numbers; this tensor has others.")
+    return tensor.detach().to("cpu", torch.float64)
+
+
+def row_of(tensor: Tensor, row: int) -> Tensor:
+    """One row of a batch (b …). Raises InputError for a row that is not there."""
+    if not isinstance(row, int) or not 0 <= row < tensor.shape[0]:
+        raise InputError(f"row={row!r}, but this trace has rows 0 … {tensor.shape[0] - 1}.")
+    return tensor[row].detach().to("cpu", torch.float64)
+
+
+def labels_for(labels: Sequence[str] | None, tokens: int) -> list[str]:
+    """One text for each token, its number where none are given. Raises InputError for another count."""
+    if labels is None:
+        return [str(place) for place in range(tokens)]
+    if len(labels) != tokens:
+        raise InputError(f"{len(labels)} labels for {tokens} tokens: give one per token.")
+    return list(labels)
+
+
+def digits(value: float) -> str:
+    """Four digits. What is round by nature, such as 1, looks the same when rounding makes it 0.99999."""
+    return fixed(value, 1.01 * abs(value))
+
+
+def column(label: str, width: int = 14) -> str:
+    """A token's text as the first column of a digest."""
+    shown = style.visible(label)
+    return f"{shown if len(shown) <= width else shown[: width - 1] + '…':<{width}}"
