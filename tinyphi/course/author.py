@@ -141,6 +141,8 @@ def save(notebook: Any, path: Path) -> None:
         cell["id"] = f"cell-{number}"
         for name in _NOISE:
             cell.metadata.pop(name, None)
+        if cell.cell_type == "code":
+            cell.outputs = _joined(cell.outputs)
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
     notebook.metadata = {
@@ -152,6 +154,18 @@ def save(notebook: Any, path: Path) -> None:
     temporary = path.with_suffix(".tmp")
     nbformat.write(notebook, temporary)
     temporary.replace(path)
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    """The outputs, with what was printed piece by piece in one piece, as nbval reads it."""
+    joined: list[Any] = []
+    for output in outputs:
+        before = joined[-1] if joined else {}
+        if output.output_type == "stream" and before.get("name") == output.name:
+            before["text"] += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _promised_minutes(notebook: Any) -> str:

@@ -156,7 +156,7 @@ class _Run:
         mine, mine_named = _copied(given), _copied(named)
         try:
             result = self._answer(*mine, **mine_named)
-        except _Stop:
+        except (_Stop, Misconception):  # a judge may speak up from inside, in a model that it lends
             raise
         except BaseException as error:
             raise _AnswerError(_explained(error, self._answer)) from None

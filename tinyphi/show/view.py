@@ -54,7 +54,7 @@ class View:
         from PIL import Image  # comes with matplotlib
 
         small = BytesIO()
-        image = Image.open(raw).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        image = Image.open(raw).convert("RGB").quantize(48, dither=Image.Dither.NONE)
         image.save(small, format="png", optimize=True)
         return small.getvalue()
 

@@ -376,8 +376,8 @@ ex = Exercise(
     task="""
     Write `merge_kv(weight, groups, channels)`, the first step of making a grouped model from an ungrouped
     one. `weight` holds the rows of all key heads one after the other, `(n·c d)`. Replace each run of
-    neighbouring heads by their mean, so that `groups` heads are left: `(groups·c d)`. Undo with it what
-    `repeat_kv` did to SmolLM2: the logits must be those of the original.
+    neighbouring heads by their mean, so that `groups` heads are left: `(groups·c d)`. It undoes what `copies`
+    did above: `merge_kv(copies(rows), 3, 64)` are the rows that SmolLM2 came with.
     """,
     hints=[
         "Neighbouring heads share a key. So the n heads fall into `groups` runs of n / groups.",

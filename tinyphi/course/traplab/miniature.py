@@ -50,7 +50,7 @@ def _tokenizer(april: bool) -> SentencePieceTokenizer:
     style = STYLES["phi-3-april-2024" if april else "phi-3-mini"]
     texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     letters = sorted(set("".join(_WORDS)))
-    words = [f"▁{word}" for word in _WORDS]
+    words = [f"▁{word}" for word in _WORDS] + _WORDS
     beginnings = [word[:length] for word in words for length in range(2, len(word) + 1)]
     texts += ["▁", *letters, *dict.fromkeys(beginnings)]  # "▁Hello" is "▁H" and "e", and "l", …
     ids = {text: number for number, text in enumerate([*texts, *_SPECIALS])}
