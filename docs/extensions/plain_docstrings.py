@@ -13,11 +13,11 @@ from typing import Any
 _INLINE = re.compile(
     r"(?P<code>`[^`]+`)"
     r"|(?P<stress>(?<![\w*])\*(?=\S)[^*\n]+(?<=\S)\*(?![\w*]))"
-    r"|(?P<address>https?://[^\s)>,;]+)"
+    r"|(?P<address>https?://[^\s)>,;]*[^\s)>,;.])"
     r"|(?P<paper>arXiv (?P<number>\d{4}\.\d{4,5}))"
 )
 _LIST = re.compile(r"(?:-|\d+\.) ")
-_NAMED = re.compile(r"(?P<names>\w+(?:, \w+)*)(?:: +|  +)(?P<rest>\S.*)")
+_NAMED = re.compile(r"(?P<names>\w+(?:, \w+)*)(?P<colon>: +|  +)(?P<rest>\S.*)")
 _OWN_PARAGRAPH = re.compile(r"(Source|Errors):|Raises\b|Returns\b")
 
 
@@ -46,9 +46,9 @@ def _block(block: str, names: set[str]) -> Iterator[str]:
 
 
 def _named(line: str, names: set[str]) -> str | None:
-    """The line as an item of a list, if it explains parameters or fields."""
+    """The line as an item of a list, if it explains names. After a colon, only those of the object count."""
     found = _NAMED.match(line)
-    if not found or not set(found["names"].split(", ")) <= names:
+    if not found or (found["colon"].startswith(":") and not set(found["names"].split(", ")) <= names):
         return None
     return "- " + ", ".join(f"`{name}`" for name in found["names"].split(", ")) + f": {found['rest']}"
 
@@ -81,9 +81,8 @@ def inline(text: str) -> str:
 def _marked(found: re.Match[str]) -> str:
     if found["code"]:
         code = found["code"][1:-1]
-        inside = code.strip(" ")
-        spaces = [" " * (len(code) - len(code.lstrip(" "))), " " * (len(code) - len(code.rstrip(" ")))]
-        mark = f"``{spaces[0]}{inside}{spaces[1] if inside else ''}``"
+        before, after = len(code) - len(code.lstrip()), len(code) - len(code.rstrip())
+        mark = f"``{'␣' * before}{code.strip()}{'␣' * after if code.strip() else ''}``"
     elif found["stress"]:
         mark = f"*{_literal(found['stress'][1:-1])}*"
     elif found["paper"]:

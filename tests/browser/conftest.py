@@ -95,6 +95,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     """A JupyterLab: its address and its folder."""
     folder = tmp_path_factory.mktemp("lab")
     settings = {name: str(folder / name) for name in ("config", "runtime")}
+    quiet = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text('{"fetchNews": "false"}')  # or JupyterLab asks whether to fetch news
     environment = {
         **os.environ,
         "JUPYTER_CONFIG_DIR": settings["config"],
@@ -155,27 +158,17 @@ def lab(server: tuple[str, Path], page: Any) -> Callable[[str], Any]:
     return run
 
 
-@pytest.fixture(params=["page", "lab"])
-def anywhere(request: pytest.FixtureRequest) -> Callable[[str], Any]:
-    """Show the view that is the last line of some code: once in a page of HTML, once in JupyterLab."""
-    if request.param == "lab":
-        in_lab: Callable[[str], Any] = request.getfixturevalue("lab")
+@pytest.fixture
+def in_page(static: Callable[[View], Any]) -> Callable[[str], Any]:
+    """What `lab` does, in a page of HTML: open the view that is the last line of some code."""
 
-        def show_in_lab(code: str) -> Any:
-            opened = in_lab(code)
-            opened.wait_for_selector(".tinyphi-view")
-            return opened
-
-        return show_in_lab
-    static = request.getfixturevalue("static")
-
-    def show_in_page(code: str) -> Any:
+    def run(code: str) -> Any:
         *lines, last = code.strip().splitlines()
         names: dict[str, Any] = {}
         exec("\n".join(lines), names)
         return static(eval(last, names))
 
-    return show_in_page
+    return run
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ cache_filling(snapshots)
 """
 
 
-def test_hovering_a_slot_says_what_it_holds(anywhere):
-    page = anywhere(CODE)
+def test_hovering_a_slot_says_what_it_holds(in_page):
+    page = in_page(CODE)
     page.get_by_test_id("step").fill("11")  # 12 tokens, of which the next sees 9
     texts = []
     for slot in (1, 5, 15):
@@ -21,8 +21,8 @@ def test_hovering_a_slot_says_what_it_holds(anywhere):
     assert "Slot 15: spare room" in texts[2]
 
 
-def test_the_slider_goes_through_time(anywhere):
-    page = anywhere(CODE)
+def test_the_slider_goes_through_time(in_page):
+    page = in_page(CODE)
     numbers, slots = page.get_by_test_id("numbers"), page.get_by_test_id("slots")
     assert (
         "seen 59 tokens · stored 15 · spare 5 · dropped 44 · memory 20.0 KiB · window 10"
@@ -39,12 +39,12 @@ def test_the_slider_goes_through_time(anywhere):
     assert int(page.get_by_test_id("step").input_value()) < 5
 
 
-def test_playing_fills_the_cache(anywhere):
-    page = anywhere(CODE)
+def test_playing_fills_the_cache(in_page):
+    page = in_page(CODE)
     page.get_by_test_id("play").click()
-    page.wait_for_function("+document.querySelector('[data-testid=step]').value > 3")
-    page.get_by_test_id("play").click()
-    assert int(page.get_by_test_id("step").input_value()) < 58
+    assert "■ stop" in page.get_by_test_id("play").inner_text()
+    page.wait_for_function("document.querySelector('[data-testid=step]').value === '58'")
+    page.wait_for_function("document.querySelector('[data-testid=play]').textContent === '▶ decode'")
 
 
 def test_thousands_of_snapshots_stay_fast(static, milliseconds):
@@ -55,3 +55,11 @@ def test_thousands_of_snapshots_stay_fast(static, milliseconds):
     page = static(cache_filling(snapshots))
     milliseconds(page, "step", 3)
     assert milliseconds(page, "step", 1500) < 100
+
+
+def test_in_jupyterlab(lab):
+    page = lab(CODE)
+    page.get_by_test_id("step").fill("11")
+    assert "seen 12 tokens · stored 12 · spare 8" in page.get_by_test_id("numbers").inner_text()
+    page.get_by_test_id("slots").hover(position={"x": 6, "y": 6})
+    assert "Slot 0: key and value of token 0" in page.get_by_test_id("readout").inner_text()

@@ -220,3 +220,6 @@ def test_in_jupyterlab(lab):
     page.get_by_test_id("token").nth(3).click()
     assert "Step 3" in page.get_by_test_id("status").inner_text()
     assert json.loads(page.get_by_test_id("step").input_value()) == 3
+    page.get_by_test_id("strip").press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert "Step 5" in page.get_by_test_id("status").inner_text()

@@ -11,8 +11,8 @@ mlp_gates(trace, ["a", " b", "c", "\\n"], layer=5)
 """
 
 
-def test_hovering_says_the_arithmetic_of_a_channel(anywhere):
-    page = anywhere(CODE)
+def test_hovering_says_the_arithmetic_of_a_channel(in_page):
+    page = in_page(CODE)
     texts = []
     for number in (0, 5):
         page.get_by_test_id(f"channel-{number}").hover()
@@ -31,8 +31,8 @@ def test_hovering_says_the_arithmetic_of_a_channel(anywhere):
     assert len(set(texts)) == 3
 
 
-def test_the_sliders_and_the_map_change_the_picture(anywhere):
-    page = anywhere(CODE)
+def test_the_sliders_and_the_map_change_the_picture(in_page):
+    page = in_page(CODE)
     shares = page.get_by_test_id("shares")
     assert "Layer 5, token ↵" in shares.inner_text()
     curves = [page.get_by_test_id("curve").inner_html()]
@@ -66,3 +66,12 @@ def test_a_long_trace_of_many_layers_stays_fast(static, milliseconds):
     milliseconds(page, "token", 3)
     assert milliseconds(page, "token", 50) < 100
     assert milliseconds(page, "layer", 30) < 100
+
+
+def test_in_jupyterlab(lab):
+    page = lab(CODE)
+    page.get_by_test_id("channel-2").hover()
+    assert "hidden = silu(gate) × up =" in page.get_by_test_id("readout").inner_text()
+    before = page.get_by_test_id("curve").inner_html()
+    page.get_by_test_id("layer").fill("0")
+    assert page.get_by_test_id("curve").inner_html() != before

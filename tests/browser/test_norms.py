@@ -8,8 +8,8 @@ norms(x, x / x.square().mean(dim=1, keepdim=True).sqrt() * torch.tensor([1.0, 0.
 """
 
 
-def test_hovering_says_the_numbers_of_a_token_and_of_a_channel(anywhere):
-    page = anywhere(CODE)
+def test_hovering_says_the_numbers_of_a_token_and_of_a_channel(in_page):
+    page = in_page(CODE)
     page.get_by_test_id("lengths").hover(position={"x": 120, "y": 100})
     text = page.get_by_test_id("readout").inner_text()
     assert "Token 0 a: root mean square 2.5 before" in text and "divided by" in text
@@ -23,8 +23,8 @@ def test_hovering_says_the_numbers_of_a_token_and_of_a_channel(anywhere):
     assert "Channel 1 of a" in page.get_by_test_id("readout").inner_text()
 
 
-def test_the_slider_and_the_switch_change_the_channels(anywhere):
-    page = anywhere(CODE)
+def test_the_slider_and_the_switch_change_the_channels(in_page):
+    page = in_page(CODE)
     panels = page.get_by_test_id("channels")
     last = panels.inner_html()
     page.get_by_test_id("token").fill("0")
@@ -44,3 +44,12 @@ def test_many_channels_stay_fast(static, milliseconds):
     assert "of 300 tokens" in page.locator(".tinyphi-view").inner_text()
     milliseconds(page, "token", 3)
     assert milliseconds(page, "token", 7) < 100
+
+
+def test_in_jupyterlab(lab):
+    page = lab(CODE)
+    page.get_by_test_id("channels-before").hover(position={"x": 190, "y": 60})
+    assert "Channel 1 of ·b: 0 before" in page.get_by_test_id("readout").inner_text()
+    before = page.get_by_test_id("channels").inner_html()
+    page.get_by_test_id("token").fill("0")
+    assert page.get_by_test_id("channels").inner_html() != before

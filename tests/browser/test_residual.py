@@ -14,8 +14,8 @@ residual(trace, ["a", " b", "c", "d"])
 """
 
 
-def test_hovering_says_what_a_layer_added_to_a_token(anywhere):
-    page = anywhere(CODE)
+def test_hovering_says_what_a_layer_added_to_a_token(in_page):
+    page = in_page(CODE)
     page.get_by_test_id("norms").hover(position={"x": 300, "y": 100})
     text = page.get_by_test_id("readout").inner_text()
     assert "After layer 0, token" in text and "Attention added" in text and "The MLP added" in text
@@ -26,8 +26,8 @@ def test_hovering_says_what_a_layer_added_to_a_token(anywhere):
     assert "After layer 1, token 1 ·b" in page.get_by_test_id("readout").inner_text()
 
 
-def test_the_slider_changes_the_token(anywhere):
-    page = anywhere(CODE)
+def test_the_slider_changes_the_token(in_page):
+    page = in_page(CODE)
     before = [page.get_by_test_id(name).inner_html() for name in ("norms", "added", "cosine")]
     page.get_by_test_id("token").fill("3")
     after = [page.get_by_test_id(name).inner_html() for name in ("norms", "added", "cosine")]
@@ -35,8 +35,8 @@ def test_the_slider_changes_the_token(anywhere):
     assert "What each layer adds at token 3 d" in page.locator(".tinyphi-view").inner_text()
 
 
-def test_clicking_keeps_the_token_that_the_pointer_is_on(anywhere):
-    page = anywhere(CODE)
+def test_clicking_keeps_the_token_that_the_pointer_is_on(in_page):
+    page = in_page(CODE)
     page.get_by_test_id("norms").click(position={"x": 300, "y": 20})
     page.get_by_test_id("readout").hover()
     kept = page.get_by_test_id("token").input_value()
@@ -57,3 +57,12 @@ def test_many_layers_and_tokens_stay_fast(static, milliseconds):
     page = static(residual(trace))
     milliseconds(page, "token", 3)
     assert milliseconds(page, "token", 50) < 100
+
+
+def test_in_jupyterlab(lab):
+    page = lab(CODE)
+    page.get_by_test_id("norms").hover(position={"x": 300, "y": 100})
+    assert "After layer 0, token" in page.get_by_test_id("readout").inner_text()
+    before = page.get_by_test_id("added").inner_html()
+    page.get_by_test_id("token").fill("3")
+    assert page.get_by_test_id("added").inner_html() != before

@@ -16,8 +16,8 @@ def cosines(page):
     return shown, page.get_by_test_id("pairs").inner_html()
 
 
-def test_shifting_both_changes_no_cosine_and_the_distance_changes_them(anywhere):
-    page = anywhere(CODE)
+def test_shifting_both_changes_no_cosine_and_the_distance_changes_them(in_page):
+    page = in_page(CODE)
     before, dial = cosines(page), page.get_by_test_id("dial-3").inner_html()
     page.get_by_test_id("shift").fill("917")
     assert cosines(page) == before
@@ -28,8 +28,8 @@ def test_shifting_both_changes_no_cosine_and_the_distance_changes_them(anywhere)
     assert "query at 957, key at 922: distance 35" in page.get_by_test_id("sum").inner_text()
 
 
-def test_hovering_a_dial_says_its_angles(anywhere):
-    page = anywhere(CODE)
+def test_hovering_a_dial_says_its_angles(in_page):
+    page = in_page(CODE)
     page.get_by_test_id("dial-0").hover()
     text = page.get_by_test_id("readout").inner_text()
     assert "Pair 0 turns 1 radians per token, once around in 6.283 tokens" in text
@@ -41,8 +41,8 @@ def test_hovering_a_dial_says_its_angles(anywhere):
     assert "Pair 1" in page.get_by_test_id("readout").inner_text()
 
 
-def test_playing_moves_both_and_stops(anywhere):
-    page = anywhere(CODE)
+def test_playing_moves_both_and_stops(in_page):
+    page = in_page(CODE)
     before = cosines(page)
     page.get_by_test_id("play-shift").click()
     page.wait_for_function("document.querySelector('[data-testid=shift]').value > 2")
@@ -61,3 +61,12 @@ def test_a_thousand_pairs_stay_fast(static, milliseconds):
     page = static(rope_pairs(10_000.0 ** -(torch.arange(1024) / 1024)))
     milliseconds(page, "query", 3)
     assert milliseconds(page, "query", 77) < 100
+
+
+def test_in_jupyterlab(lab):
+    page = lab(CODE)
+    page.get_by_test_id("dial-0").hover()
+    assert "Pair 0 turns 1 radians per token" in page.get_by_test_id("readout").inner_text()
+    before = cosines(page)
+    page.get_by_test_id("query").fill("40")
+    assert cosines(page)[1] != before[1]

@@ -1,4 +1,4 @@
-"""The pages, built once as a reader without the model would build them; and the browser of `tests/browser`."""
+"""The pages, built once as on a machine without the model; and the browser of `tests/browser`."""
 
 import hashlib
 import importlib.util

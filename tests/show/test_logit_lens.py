@@ -37,10 +37,23 @@ def labels(count):
     return [strange(place) for place in range(count)]
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (4, 5), (31, 18), (40, 16), (200, 100)])
-def test_its_faces(shape, examine):
+def plain(number):
+    return [",", " the", ".", " a", " ", " of", "(", " is"][number % 8]  # what the early layers mostly say
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 5), (12, 9)])
+def test_its_faces_with_strange_texts(shape, examine):
     examine(lambda: logit_lens(random_logits(*shape), labels(shape[1]), strange))
-    examine(lambda: logit_lens(random_logits(*shape, 3), labels(shape[1]), strange, top=10))
+
+
+@pytest.mark.parametrize("shape", [(31, 18), (40, 16), (200, 100)])
+def test_its_faces_for_many_layers_and_tokens(shape, examine):
+    examine(lambda: logit_lens(random_logits(*shape), [plain(place) for place in range(shape[1])], plain))
+    examine(
+        lambda: logit_lens(
+            random_logits(*shape, 3), [plain(place) for place in range(shape[1])], plain, top=10
+        )
+    )
 
 
 # One token, three layers, three tokens of the vocabulary; the answer is "c".

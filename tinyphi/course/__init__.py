@@ -1,8 +1,8 @@
 """What surrounds the library for learning: exercises that judge, traps, and comparing with a reference.
 
-tinyphi.course.check("attention.causal_mask", causal_mask)    # judge your function
-tinyphi.course.solution("attention.causal_mask")              # give up
-with tinyphi.course.trap("stale_longrope"): …                  # a real mistake, for the time of the block
+    tinyphi.course.check("attention.causal_mask", causal_mask)    # judge your function
+    tinyphi.course.solution("attention.causal_mask")              # give up
+    with tinyphi.course.trap("stale_longrope"): …                  # a real mistake, for the time of the block
 """
 
 from tinyphi.course.check import Feedback, check, solution

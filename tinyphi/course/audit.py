@@ -367,8 +367,8 @@ def table(folder: str | os.PathLike[str]) -> str:
     lines = ["| notebook | cells with output | compared by nbval | share |", "|---|---:|---:|---:|"]
     for path in sorted(Path(folder).glob("*.ipynb")):
         compared, with_outputs = _compared(_read(path)["cells"])
-        share = compared / with_outputs if with_outputs else 1.0
-        lines.append(f"| `{path.stem}` | {with_outputs} | {compared} | {share:.0%} |")
+        share = f"{compared / with_outputs:.0%}" if with_outputs else "–"
+        lines.append(f"| `{path.stem}` | {with_outputs} | {compared} | {share} |")
     return "\n".join(lines) + "\n"
 
 

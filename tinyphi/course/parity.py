@@ -1,8 +1,8 @@
 """Parity: hold a model against a reference, and find the first number that differs.
 
-mine = tinyphi.Trace()
-model(ids, trace=mine)
-print(parity.bisect(mine, parity.trace_transformers(reference, ids)))
+    mine = tinyphi.Trace()
+    model(ids, trace=mine)
+    print(parity.bisect(mine, parity.trace_transformers(reference, ids)))
 """
 
 import sys

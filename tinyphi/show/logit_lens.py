@@ -20,7 +20,7 @@ from tinyphi.show.view import View
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_TOKENS, MOST_LAYERS = 16, 33  # in the figure: 32 layers and the embedding
+MOST_TOKENS, MOST_LAYERS = 12, 33  # in the figure: 32 layers and the embedding
 MOST_TOKENS_LIVE, MOST_LAYERS_LIVE = 64, 65
 _IN_A_LINE = 3  # tokens of a layer in the digest
 
@@ -50,7 +50,7 @@ def logit_lens(
     names   (l) what to call the layers; None: 0, 1, 2, …
     top     how many tokens of each cell a hover shows; at most 10
 
-    The digest has a line for each layer at the last token. The figure shows the last 16 tokens, the live face
+    The digest has a line for each layer at the last token. The figure shows the last 12 tokens, the live face
     64; of more than 33 (65) layers it shows every second, third, … and the last. Raises InputError for
     logits of another shape and for labels or names of another number.
     """

@@ -157,7 +157,7 @@ def interleaved_rotation() -> Iterator[Change]:
     ),
     needs="a text of more than 257 tokens",
     hides="all shorter texts: up to 256 every whole number is a bfloat16",
-    shows="Neighbours share a position, in pairs, then in fours, … The cosines differ from position 257 on.",
+    shows="Neighbours share a position: 259, 260 and 261 are all at 260. The cosines differ from 257 on.",
     cure="Compute positions and angles in float32; only cosines and sines may be rounded.",
     first="cos",
     cause="positions rounded to bfloat16",

@@ -64,7 +64,7 @@ function draw({ data, el }) {
     if (step === 0) return details.say("The first snapshot.");
     const before = (name) => data[name][step - 1], now = (name) => data[name][step];
     const dropped = now("tokens") - now("stored") - before("tokens") + before("stored");
-    const said = [`Snapshot ${step}: ${now("tokens") - before("tokens")} new tokens.`];
+    const said = [`Snapshot ${step}; tokens since the one before: ${now("tokens") - before("tokens")}.`];
     if (now("room") !== before("room")) said.push(` The room was full: it grew from ${before("room")} to ${now("room")} tokens, and what was stored was copied.`);
     if (dropped > 0) said.push(` The room was full: ${dropped} tokens outside of the window were dropped at once.`);
     if (now("long_factors") !== before("long_factors")) said.push(" LongRoPE changed its factors: all keys were computed again.");

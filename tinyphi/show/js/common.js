@@ -21,6 +21,7 @@ const CSS = `
 .tinyphi-view button, .tinyphi-view select { font: inherit; color: #222; background: #f3f3f3; border: 1px solid #b5b5b5;
   border-radius: 3px; padding: 2px 8px; cursor: pointer; }
 .tinyphi-view button:hover { background: #e6eef5; }
+.tinyphi-view svg:focus:not(:focus-visible) { outline: none; }
 .tinyphi-view :focus-visible { outline: 2px solid #0072B2; outline-offset: 1px; }
 .tinyphi-view .readout { min-height: 3em; padding: 5px 8px; background: #f7f7f7; border-left: 3px solid #0072B2; }
 .tinyphi-view .quiet { color: #595959; font-size: 12px; }
@@ -32,7 +33,8 @@ const CSS = `
 
 // Start a view in the element `place`.
 function start(place, data, ask) {
-  const el = h("div", { class: "tinyphi-view" });
+  // The attribute keeps JupyterLab's own keys (arrows move between cells) away while the focus is in a view.
+  const el = h("div", { class: "tinyphi-view", "data-lm-suppress-shortcuts": true });
   place.replaceChildren(h("style", {}, CSS), el);
   draw({ data, el, ask });
 }

@@ -84,8 +84,8 @@ function topP(items, p) {
   return (item, i) => parts[i];
 }
 
-const percent = (x) => x >= 0.9995 ? "100 %" : x >= 0.0995 ? `${(100 * x).toFixed(1)} %` : x >= 0.00095 ? `${(100 * x).toFixed(2)} %`
-  : x > 0 ? "< 0.1 %" : "0";
+const percent = (x) => x >= 0.9995 ? "100\u00a0%" : x >= 0.0995 ? `${(100 * x).toFixed(1)}\u00a0%`
+  : x >= 0.00095 ? `${(100 * x).toFixed(2)}\u00a0%` : x > 0 ? "<\u00a00.1\u00a0%" : "0";
 const CUT_NAMES = { top_k: "top-k", top_p: "top-p", min_p: "min-p", greedy: "greedy" };
 
 function draw({ data, el }) {
@@ -171,7 +171,7 @@ function draw({ data, el }) {
   function drawBars() {
     const result = results[at], end = fate(at), place = places[at];
     const highest = Math.max(...result.probabilities.slice(0, SHOWN), ...result.drawn.slice(0, SHOWN));
-    const largest = [0.05, 0.1, 0.25, 0.5].find((limit) => highest <= limit) ?? 1;
+    const largest = [0.05, 0.1, 0.2, 0.35, 0.5].find((limit) => highest <= limit) ?? 1;
     const shown = Array.from({ length: SHOWN }, (_, j) => {
       const id = ids.values[at * k + j];
       return row(text(id), result.probabilities[j], result.drawn[j], result.cut[j], j === place, largest, `id ${id}`);
@@ -303,8 +303,8 @@ function draw({ data, el }) {
     drawStep(); drawVerdict();
   }
 
-  const legend = h("div", { class: "legend quiet" }, h("i", { class: "p" }), "probability", h("i", { class: "gain" }),
-    "gained from what was cut", h("i", { class: "hatch" }), "cut", h("i", { class: "mark" }), "chosen");
+  const legend = h("div", { class: "legend quiet" }, [["p", "probability"], ["gain", "gained from what was cut"], ["hatch", "cut"],
+    ["mark", "chosen"]].map(([name, label]) => h("span", {}, h("i", { class: name }), label)));
   const choosing = h("div", { class: "choosing" }, h("div", {}, h("b", {}, "Choose differently"), " ", reset), knobs, verdict,
     h("div", { class: "quiet" }, "Computed from the recorded logits, without the model. ",
       g ? "The 64 best are exact; the others come in groups, so a count beyond them is an estimate." : ""));
@@ -352,8 +352,8 @@ const STYLE = `
 .tinyphi-view .bar.chosen .name span { border-bottom: 3px solid #E69F00; }
 .tinyphi-view .pane { flex: 1 1 380px; min-width: 0; }
 .tinyphi-view .choosing { margin-top: 8px; }
-.tinyphi-view .legend { margin: 2px 0 8px 20px; }
-.tinyphi-view .legend i { display: inline-block; width: 14px; height: 10px; margin: 0 4px 0 10px; }
+.tinyphi-view .legend { display: flex; flex-wrap: wrap; gap: 0 14px; margin: 2px 0 8px; }
+.tinyphi-view .legend i { display: inline-block; width: 14px; height: 10px; margin-right: 4px; }
 .tinyphi-view .legend i.mark { height: 3px; vertical-align: middle; background: #E69F00; }
 .tinyphi-view .knobs { display: grid; grid-template-columns: auto 1fr; gap: 3px 10px; align-items: center; margin: 6px 0; }
 .tinyphi-view .knobs label { display: grid; grid-template-columns: 84px 130px 40px; }

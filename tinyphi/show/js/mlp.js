@@ -62,14 +62,14 @@ function draw({ data, el }) {
 
   function drawCurve() {
     const [low, high] = [of("range", 0), of("range", 1)];
-    const plot = plotAxes({ width: 330, height: 200, bottom: 20, testid: "silu", label: "the curve of silu with the strongest channels",
+    const plot = plotAxes({ width: 310, height: 200, bottom: 20, testid: "silu", label: "the curve of silu with the strongest channels",
       x: { low, high }, y: { low: -0.06 * high - 0.35, high: high * 1.03, label: "silu(gate)" } });
     const xs = Array.from({ length: 161 }, (_, i) => low + i / 160 * (high - low));
     const gates = Array.from({ length: top }, (_, k) => of("gate", k));
     dots = gates.map((gate) => s("circle", { cx: plot.x(gate), cy: plot.y(silu(gate)), stroke: "#fff" }));
     plot.marks.append(
       s("rect", { x: plot.bounds.left, width: plot.bounds.right - plot.bounds.left, y: plot.y(data.closedBelow), height: plot.y(-data.closedBelow) - plot.y(data.closedBelow), fill: COLOURS.PALE, "fill-opacity": 0.7 }),
-      s("text", { x: plot.bounds.left + 6, y: plot.y(data.closedBelow) - 3, "font-size": 10, style: { fill: "#595959" } }, "nearly closed"),
+      high < 12 ? s("text", { x: plot.bounds.left + 6, y: plot.y(data.closedBelow) - 3, "font-size": 10, style: { fill: "#595959" } }, "nearly closed") : "",
       s("path", { fill: "none", stroke: COLOURS.INK, "stroke-width": 1.3, d: "M" + xs.map((x) => `${plot.x(x).toFixed(1)} ${plot.y(silu(x)).toFixed(1)}`).join("L") }),
       ...dots);
     plot.watch(gates, point);
@@ -79,7 +79,7 @@ function draw({ data, el }) {
   function drawCounts() {
     const [low, high] = [of("range", 0), of("range", 1)];
     const counts = Array.from({ length: bins }, (_, i) => of("counts", i)), wide = (high - low) / bins;
-    const plot = plotAxes({ width: 330, height: 110, testid: "counts", label: "how many gates lie where", x: { low, high, label: "gate" }, y: { low: 0, high: Math.max(...counts) * 1.05, label: "channels" } });
+    const plot = plotAxes({ width: 310, height: 110, testid: "counts", label: "how many gates lie where", x: { low, high, label: "gate" }, y: { low: 0, high: Math.max(...counts) * 1.05, label: "channels" } });
     plot.marks.append(...counts.map((count, i) => s("rect", { x: plot.x(low + i * wide), width: Math.max(0.5, plot.x(low + wide) - plot.x(low) - 0.5), y: plot.y(count), height: plot.bounds.bottom - plot.y(count), fill: COLOURS.BLUE })));
     plot.watch(counts.map((_, i) => low + (i + 0.5) * wide), (i) => details.say(`${counts[i]} of ${data.channels} gates lie between ${fourDigits(low + i * wide)} and ${fourDigits(low + (i + 1) * wide)}.`));
     return plot.el;
@@ -87,7 +87,7 @@ function draw({ data, el }) {
 
   // Rows of three bars: silu(gate) × up = hidden, each column on its own scale.
   function drawChannels() {
-    const wide = 108, left = 44, tall = 22, head = 24;
+    const wide = 106, left = 44, tall = 22, head = 24;
     const values = Array.from({ length: top }, (_, k) => { const gate = silu(of("gate", k)), up = of("up", k); return [gate, up, gate * up]; });
     const most = [0, 1, 2].map((part) => Math.max(1e-9, ...values.map((row) => Math.abs(row[part]))));
     const middle = (part) => left + part * (wide + 12) + wide / 2, half = wide / 2 - 4;

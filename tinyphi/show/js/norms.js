@@ -25,9 +25,9 @@ function draw({ data, el }) {
 
   function drawLengths() {
     const finite = Array.from(lengths).filter((value) => value > 0);
-    const every = Math.ceil(count / 32);
+    const every = Math.ceil(count / 24);
     const plot = plotAxes({
-      width: Math.max(300, Math.min(430, 60 + 22 * count)), height: 330, bottom: 96, testid: "lengths", label: "length of each token's vector, before and after",
+      width: Math.max(250, Math.min(340, 60 + 20 * count)), height: 330, bottom: 96, testid: "lengths", label: "length of each token's vector, before and after",
       x: { low: -0.6, high: count - 0.4, upright: true, ticks: labels.map((text, i) => [i, text.length > 12 ? text.slice(0, 11) + "…" : text]).filter((_, i) => i % every === 0) },
       y: { low: Math.min(...finite, 1) / 1.6, high: Math.max(...finite, 1) * 1.6, log: true, label: "root mean square (log scale)" },
     });
@@ -69,7 +69,7 @@ function draw({ data, el }) {
   // Both panels share one scale.
   function drawChannels(values, which, most) {
     const plot = plotAxes({
-      width: 440, height: which ? 172 : 152, bottom: which ? 38 : 18, testid: `channels-${names[which]}`, label: `channels ${names[which]} the norm`,
+      width: 366, height: which ? 172 : 152, bottom: which ? 38 : 18, testid: `channels-${names[which]}`, label: `channels ${names[which]} the norm`,
       x: { low: -1, high: channels, label: which ? `channel of token ${token}` : "" }, y: { low: -1.05 * most, high: 1.35 * most, label: names[which] },
     });
     const zero = plot.y(0).toFixed(1);

@@ -14,13 +14,13 @@ function draw({ data, el }) {
   const names = ["embed", ...Array.from({ length: layers }, (_, i) => String(i))];
   const every = Math.ceil(steps / 24), ticks = names.map((name, i) => [i, name]).filter((_, i) => i % every === 0);
   const [low, high] = range(Array.from(norms.values));
-  const stream = plotAxes({ width: 780, height: 270, testid: "norms", label: "norm of the stream after each layer",
+  const stream = plotAxes({ width: 720, height: 270, testid: "norms", label: "norm of the stream after each layer",
     x: { low: -0.5, high: steps - 0.5, ticks, label: "after layer" }, y: { low, high, log: true, label: "norm (log scale)" } });
   const [least, most] = range(Array.from(added));
   const more = { low: -0.5, high: layers - 0.5, label: "layer" };
-  const lengths = plotAxes({ width: 385, height: 180, testid: "added", label: "length added, relative to the stream",
+  const lengths = plotAxes({ width: 353, height: 180, testid: "added", label: "length added, relative to the stream",
     x: more, y: { low: Math.max(least, 1e-4), high: most, log: true, label: "added ÷ stream" } });
-  const directions = plotAxes({ width: 385, height: 180, testid: "cosine", label: "cosine of what is added with the stream",
+  const directions = plotAxes({ width: 353, height: 180, testid: "cosine", label: "cosine of what is added with the stream",
     x: more, y: { low: -1, high: 1, label: "cosine with the stream" } });
   const tokenSlider = slider("token", { min: 0, max: count - 1, value: token, format: (i) => `${i} ${labels[i]}`, testid: "token" }, (i) => { token = i; update(); say(); });
 
@@ -50,7 +50,8 @@ function draw({ data, el }) {
     const head = h("b", {}, step ? `After layer ${step - 1}, token ${i} ${labels[i]}` : `Embedding of token ${i} ${labels[i]}`);
     const did = step === 0 ? [] : parts.map(([name], which) => {
       const size = part(added, which, step - 1, i), angle = part(cosine, which, step - 1, i);
-      const sense = angle < -0.7 ? "takes away what is there" : angle < -0.2 ? "makes it shorter" : angle <= 0.2 ? "mostly a new direction" : "makes it longer";
+      const sense = size < 0.01 ? "hardly anything" : angle < -0.7 ? "takes away what is there" : angle < -0.2 ? "partly against it"
+        : angle <= 0.2 ? "a new direction" : angle <= 0.7 ? "partly along it" : "along it";
       return ` ${which ? "The MLP" : "Attention"} added ${fourDigits(size)} × the stream, cosine ${fourDigits(angle)}: ${sense}.`;
     });
     details.say(head, `: norm ${fourDigits(norm(step, i))}.`, ...did);

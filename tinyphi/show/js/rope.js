@@ -1,6 +1,6 @@
 // The pairs of a head as dials: one hand for the query, one for the key, and what each pair adds to their product.
 
-const MOST_DIALS = 64, FURTHEST = 512, SIZE = 52;
+const MOST_DIALS = 64, FURTHEST = 512, SIZE = 45;
 
 function draw({ data, el }) {
   const speeds = [unpack(data.speeds).values, data.longer ? unpack(data.longer).values : null];
@@ -58,7 +58,7 @@ function draw({ data, el }) {
   }
 
   function dial(pair, onpoint) {
-    const r = 20, centre = SIZE / 2, hand = (colour) => s("line", { x1: 0, y1: 0, stroke: colour, "stroke-width": 2.5, "stroke-linecap": "round" });
+    const r = 18, centre = SIZE / 2, hand = (colour) => s("line", { x1: 0, y1: 0, stroke: colour, "stroke-width": 2.5, "stroke-linecap": "round" });
     const sector = s("path", { fill: COLOURS.GREEN, "fill-opacity": 0.28 });
     const rim = s("circle", { r, fill: "#fff", stroke: COLOURS.PALE, "stroke-width": 1.5 });
     const hands = [hand(COLOURS.ORANGE), hand(COLOURS.BLUE)];
@@ -85,7 +85,7 @@ function draw({ data, el }) {
 
   function pairPlot() {
     const plot = plotAxes({
-      width: 410, height: 190, label: "what each pair adds", testid: "pairs",
+      width: 353, height: 190, label: "what each pair adds", testid: "pairs",
       x: { low: -0.7, high: count - 0.3, label: "pair, fast to slow" }, y: { low: -1.06, high: 1.06, label: "cosine", ticks: [[-1, "−1"], [0, "0"], [1, "1"]] },
     });
     plot.watch(Array.from({ length: count }, (_, i) => i), (pair) => { state.pair = pair; update(); });
@@ -94,7 +94,7 @@ function draw({ data, el }) {
 
   function distancePlot() {
     const plot = plotAxes({
-      width: 410, height: 190, label: "mean of all pairs at each distance", testid: "curve",
+      width: 353, height: 190, label: "mean of all pairs at each distance", testid: "curve",
       x: { low: 0, high: FURTHEST, label: "distance of query and key (tokens)" }, y: { low: -0.5, high: 1, label: "mean cosine" },
     });
     const line = (values, colour) => s("path", { fill: "none", stroke: colour, "stroke-width": 1.3, d: "M" + Array.from(
@@ -123,7 +123,7 @@ function draw({ data, el }) {
       s("circle", { cx: curve.x(apart), cy: curve.y(Math.max(-0.5, average)), r: 4.5, fill: COLOURS.GREEN, stroke: "#fff" }));
     total.replaceChildren("query at ", h("b", {}, p), ", key at ", h("b", {}, q), `: distance ${distance()}. Sum of the ${count} cosines: `,
       h("b", {}, (average * count).toFixed(4)),
-      h("span", { class: "quiet" }, state.shift ? `  Both stand ${state.shift} further on: every hand has turned, no angle between two hands has.` : "  Shift both, and watch what changes."));
+      h("div", { class: "quiet" }, state.shift ? `Both stand ${state.shift} further on: all hands have turned, the angles between them are the same.` : "Shift both, and watch what changes."));
     if (state.pair !== null) sayPair(state.pair, now[state.pair], p, q);
   }
 

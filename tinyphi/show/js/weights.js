@@ -4,7 +4,7 @@ function draw({ data, el }) {
   const { shape: [rows, cols], values } = unpack(data.cells), [fullRows, fullCols] = data.shape;
   const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
   let share = 1;
-  const cell = clamp(Math.floor(Math.min(400 / cols, 384 / rows)), 3, 18);
+  const cell = clamp(Math.floor(Math.min(384 / cols, 384 / rows)), 3, 18);
   const tall = Math.max(1, Math.ceil(24 / (rows * cell))); // a vector is drawn several cells high
   const limit = () => share * largest;
 
@@ -35,7 +35,7 @@ function draw({ data, el }) {
 
   function drawHistogram() {
     const [low, high] = data.edges, bins = data.counts.length, wide = (high - low) / bins, total = fullRows * fullCols;
-    const plot = plotAxes({ width: 400, height: 260, left: 60, testid: "histogram", label: "how the values are distributed",
+    const plot = plotAxes({ width: 322, height: 260, left: 60, testid: "histogram", label: "how the values are distributed",
       x: { low, high, label: "value" }, y: { low: 0.7, high: Math.max(2, ...data.counts) * 1.5, log: true, label: "how many (log scale)" } });
     const bar = (count, i) => s("rect", { x: plot.x(low + i * wide), width: Math.max(0.5, plot.x(low + wide) - plot.x(low) - 0.5), y: plot.y(Math.max(0.7, count)), height: plot.bounds.bottom - plot.y(Math.max(0.7, count)), fill: COLOURS.BLUE });
     plot.watch(data.counts.map((_, i) => low + (i + 0.5) * wide), (i) => {
