@@ -143,3 +143,23 @@ def test_a_kept_view_has_its_own_height(built, page):
     page.wait_for_function(
         "(frame) => frame.getBoundingClientRect().height > 700", arg=frame.element_handle()
     )
+
+
+@pytest.mark.browser
+def test_a_view_in_a_page_answers_to_the_mouse(built, page):
+    page.goto((built / "views.html").as_uri())
+    places = list(VIEWS)
+
+    tokens = page.locator("iframe.tinyphi-frame").nth(places.index("tokens"))
+    tokens.scroll_into_view_if_needed()
+    readout = tokens.content_frame.get_by_test_id("readout")
+    before = readout.text_content()
+    tokens.content_frame.get_by_test_id("token").nth(2).hover()
+    assert readout.text_content() != before
+
+    rope = page.locator("iframe.tinyphi-frame").nth(places.index("rope_pairs"))
+    rope.scroll_into_view_if_needed()
+    total = rope.content_frame.get_by_test_id("sum")
+    before = total.text_content()
+    rope.content_frame.get_by_test_id("query").fill("40")
+    assert total.text_content() != before
