@@ -373,7 +373,7 @@ def roll(stored, new, window):
     return torch.cat((stored, new))[-(window - 1) :]
 
 
-@rolling.wrong("never forgets", says="never forgotten")
+@rolling.wrong("never forgets", says="ever forgotten")
 def roll(stored, new, window):
     return torch.cat((stored, new))
 
