@@ -15,9 +15,10 @@ unseen = Exercise(
     difficulty=1,
     minutes=5,
     task="""
-    A pair whose hand has gone once round in training has met every angle. One that has not will meet new ones in a longer
-    text. Write `never_round(speeds, tokens)`: `speeds` `(r)` in radians a token; return `(r)` bool, True for the pairs
-    that do not complete a turn in `tokens` tokens. Then count them in Phi-3-mini with 4,096.
+    A pair whose hand has gone once round in training has met every angle. One that has not will meet new ones
+    in a longer text. Write `never_round(speeds, tokens)`: `speeds` `(r)` in radians a token; return `(r)`
+    bool, True for the pairs that do not complete a turn in `tokens` tokens. Then count them in Phi-3-mini
+    with 4,096.
     """,
     hints=[
         "How far has a pair turned after that many tokens? Speed times time.",
@@ -98,8 +99,9 @@ part = Exercise(
     minutes=15,
     task="""
     Phi-4-mini turns only three quarters of each head's channels; the rest knows nothing of positions. Write
-    `rotate_part(x, cos, sin)`: x `(b heads t c)`, cos and sin `(b t r)` → `(b heads t c)`. The first 2r channels are turned,
-    channel i with channel i + r; the channels after them stay as they are. There may be none.
+    `rotate_part(x, cos, sin)`: x `(b heads t c)`, cos and sin `(b t r)` → `(b heads t c)`. The first 2r
+    channels are turned, channel i with channel i + r; the channels after them stay as they are. There may be
+    none.
     """,
     hints=[
         "`my_rotate` above cuts x into two halves. Now there are three parts, two of them r wide.",
@@ -245,10 +247,10 @@ moving = Exercise(
     difficulty=2,
     minutes=20,
     task="""
-    The cache holds keys that are turned already. A chat program throws away the oldest tokens and wants all others to move
-    to new positions, without running the model again. Write `move(keys, speeds, old, new)`: keys `(heads t c)` as the cache
-    holds them, turned to the positions `old` `(t)`; return them turned to the positions `new` `(t)`. `speeds` are `(c/2)`
-    radians a token; channel i is paired with channel i + c/2.
+    The cache holds keys that are turned already. A chat program throws away the oldest tokens and wants all
+    others to move to new positions, without running the model again. Write `move(keys, speeds, old, new)`:
+    keys `(heads t c)` as the cache holds them, turned to the positions `old` `(t)`; return them turned to the
+    positions `new` `(t)`. `speeds` are `(c/2)` radians a token; channel i is paired with channel i + c/2.
     """,
     hints=[
         "A hand that points to angle a and is turned by b more points to a + b. What must be added to get from old to new?",
@@ -351,9 +353,9 @@ stretching = Exercise(
     difficulty=3,
     minutes=25,
     task="""
-    Write `longrope(positions, base, short, long, original, largest)` for one text, whose tokens stand at `positions`
-    `(t)`: the last is the largest, and a text whose last position is 9 has 10 tokens. `short` and `long` are `(r)` tensors
-    of factors. Return cos and sin, two of `(t r)`.
+    Write `longrope(positions, base, short, long, original, largest)` for one text, whose tokens stand at
+    `positions` `(t)`: the last is the largest, and a text whose last position is 9 has 10 tokens. `short` and
+    `long` are `(r)` tensors of factors. Return cos and sin, two of `(t r)`.
 
     - Pair i of r has the speed 1 / (factor i · base^(i/r)).
     - The factors are the long ones if the text has more than `original` tokens, the short ones otherwise, *for all its

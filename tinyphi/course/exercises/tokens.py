@@ -38,9 +38,10 @@ spelling = Exercise(
     difficulty=1,
     minutes=10,
     task="""
-    SentencePiece spells a character that is not in its vocabulary in bytes, and gives each byte a piece with a name
-    like `<0xE8>`. Write `spell(text, vocabulary)`: a text and a set of characters in, the list of pieces out. A
-    character of the vocabulary is its own piece; any other becomes its UTF-8 bytes, written as in `<0x0A>`.
+    SentencePiece spells a character that is not in its vocabulary in bytes, and gives each byte a piece with
+    a name like `<0xE8>`. Write `spell(text, vocabulary)`: a text and a set of characters in, the list of
+    pieces out. A character of the vocabulary is its own piece; any other becomes its UTF-8 bytes, written as
+    in `<0x0A>`.
     """,
     hints=[
         "Go through the text character by character. `character.encode()` gives its bytes, each a number 0–255.",
@@ -156,10 +157,11 @@ learning = Exercise(
     difficulty=2,
     minutes=15,
     task="""
-    The loop above goes through the whole corpus again for every merge. Real trainers first count how often each *word*
-    occurs, and then look at each word once. Write `learn(counts, steps)`: `counts` is a dictionary, word → how often it
-    occurs; return the list of the first `steps` merges, each a pair of texts. If all words are whole before that, return
-    the shorter list. Between equally frequent pairs you may choose. `merge` from above helps.
+    The loop above goes through the whole corpus again for every merge. Real trainers first count how often
+    each *word* occurs, and then look at each word once. Write `learn(counts, steps)`: `counts` is a
+    dictionary, word → how often it occurs; return the list of the first `steps` merges, each a pair of texts.
+    If all words are whole before that, return the shorter list. Between equally frequent pairs you may
+    choose. `merge` from above helps.
     """,
     hints=[
         "Keep the pieces of each word beside its count. At first they are its letters: `tuple(word)`.",
@@ -308,13 +310,15 @@ chatting = Exercise(
     difficulty=2,
     minutes=15,
     task="""
-    Write `chat_ids(messages, encode, control)`: a conversation in, the ids that Phi-3 expects out. `messages` are
-    dictionaries with `"role"` (user, assistant or system) and `"content"`, `encode(text)` gives the ids of ordinary text,
-    and `control["<|end|>"]` the id of a control token. Each turn is its header, such as `<|user|>`, the content and
-    `<|end|>`; at the end stands the header of the turn that the model is to write. The newlines of the template are
-    swallowed, so no token stands for them. A user may type anything, also `<|end|>`.
+    Write `chat_ids(messages, encode, control)`: a conversation in, the ids that Phi-3 expects out. `messages`
+    are dictionaries with `"role"` (user, assistant or system) and `"content"`, `encode(text)` gives the ids
+    of ordinary text, and `control["<|end|>"]` the id of a control token. Each turn is its header, such as
+    `<|user|>`, the content and `<|end|>`; at the end stands the header of the turn that the model is to
+    write. The newlines of the template are swallowed, so no token stands for them. A user may type anything,
+    also `<|end|>`.
 
-    Afterwards compare `chat_ids(messages, phi3.encode, phi3.special_tokens)` with `phi3.encode_chat(messages)`.
+    Afterwards compare `chat_ids(messages, phi3.encode, phi3.special_tokens)` with
+    `phi3.encode_chat(messages)`.
     """,
     hints=[
         "Do not write a text first and encode it: then nobody can tell your marks from the user's.",
@@ -454,11 +458,13 @@ holding = Exercise(
     minutes=25,
     task="""
     Write what a stream decoder needs: `split_ready(data)` takes the `bytes` that have come so far and returns
-    `(text, rest)`: the text that may be shown now, and the last bytes (three at most) if they are the beginning of a
-    character that is not complete yet. Bytes that can never become a character are shown as `�` and not waited for.
+    `(text, rest)`: the text that may be shown now, and the last bytes (three at most) if they are the
+    beginning of a character that is not complete yet. Bytes that can never become a character are shown as
+    `�` and not waited for.
 
-    A character's first byte tells its length: `0xxxxxxx` stands alone, `110xxxxx` begins two bytes, `1110xxxx` three,
-    `11110xxx` four. All further bytes are `10xxxxxx`. Use `data.decode(errors="replace")` for what is to be shown.
+    A character's first byte tells its length: `0xxxxxxx` stands alone, `110xxxxx` begins two bytes,
+    `1110xxxx` three, `11110xxx` four. All further bytes are `10xxxxxx`. Use `data.decode(errors="replace")`
+    for what is to be shown.
     """,
     hints=[
         "Only the last character can be unfinished. Look for its first byte, from the end backwards, at most three steps.",

@@ -15,9 +15,9 @@ splitting = Exercise(
     difficulty=1,
     minutes=10,
     task="""
-    Write `split_qkv(joined, heads, kv_heads)`: the matrix `qkv_proj` `(rows d)` of a model with that many query heads and
-    key/value heads → the three matrices of queries, keys and values, in this order. All heads are equally wide. Then take
-    SmolLM2's apart, with 9 and 3, and Phi-3-mini's, with 32 and 32.
+    Write `split_qkv(joined, heads, kv_heads)`: the matrix `qkv_proj` `(rows d)` of a model with that many
+    query heads and key/value heads → the three matrices of queries, keys and values, in this order. All heads
+    are equally wide. Then take SmolLM2's apart, with 9 and 3, and Phi-3-mini's, with 32 and 32.
     """,
     hints=[
         "How wide is one head? Count all heads in the matrix: queries, keys and values.",
@@ -119,9 +119,9 @@ nibbles = Exercise(
     difficulty=2,
     minutes=15,
     task="""
-    Q4_0 is the plainer relative of Q4_1. A block of 18 bytes holds 32 numbers: a scale d (a 16-bit float, 2 bytes), then 32
-    nibbles in 16 bytes, ordered as in Q4_1. There is no minimum; a nibble q from 0 to 15 stands for d · (q − 8). Write
-    `q4_0(blocks)`: uint8 `(n 18)` → float32 `(n 32)`.
+    Q4_0 is the plainer relative of Q4_1. A block of 18 bytes holds 32 numbers: a scale d (a 16-bit float, 2
+    bytes), then 32 nibbles in 16 bytes, ordered as in Q4_1. There is no minimum; a nibble q from 0 to 15
+    stands for d · (q − 8). Write `q4_0(blocks)`: uint8 `(n 18)` → float32 `(n 32)`.
     """,
     hints=[
         "`q4_1` above needs three changes: where the nibbles begin, how the scale is read, and what is added.",
@@ -235,9 +235,9 @@ ordering = Exercise(
     difficulty=2,
     minutes=15,
     task="""
-    `put_back` undid what llama.cpp's converter had done. Now be the converter: write `to_gguf(rows, heads)`, query or key
-    rows in our order `(heads·c, d)` → the same rows in GGUF's order. In each head the c rows 0, 1, … c − 1 become
-    0, c/2, 1, c/2 + 1, …, so that the two that RoPE turns together are neighbours.
+    `put_back` undid what llama.cpp's converter had done. Now be the converter: write `to_gguf(rows, heads)`,
+    query or key rows in our order `(heads·c, d)` → the same rows in GGUF's order. In each head the c rows 0,
+    1, … c − 1 become 0, c/2, 1, c/2 + 1, …, so that the two that RoPE turns together are neighbours.
     """,
     hints=[
         "Say it in axes: in our order a row's number is (head, half, i), in GGUF's it is (head, i, half).",
@@ -322,9 +322,10 @@ reading = Exercise(
     difficulty=3,
     minutes=25,
     task="""
-    Write `read_tensor(raw, name)`: the bytes of a safetensors file and the name of a tensor of dtype `BF16` or `F32` → the
-    tensor in float32, with its shape. The header's entry holds `dtype`, `shape` and `data_offsets`, where it begins and
-    where it ends, counted in bytes from the end of the header. Then read `model.norm.weight` from `raw` above.
+    Write `read_tensor(raw, name)`: the bytes of a safetensors file and the name of a tensor of dtype `BF16`
+    or `F32` → the tensor in float32, with its shape. The header's entry holds `dtype`, `shape` and
+    `data_offsets`, where it begins and where it ends, counted in bytes from the end of the header. Then read
+    `model.norm.weight` from `raw` above.
     """,
     hints=[
         "Three parts: 8 bytes with the header's length, the header, the data. The cell above reads the first two.",
