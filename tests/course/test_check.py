@@ -161,12 +161,12 @@ def test_feedback_shows_itself() -> None:
     assert "x &lt; y" in bundle["text/html"] and bundle["text/plain"] == repr(feedback)
 
 
-def test_check_counts_tries_and_keeps_the_first_success(
+def test_check_counts_tries_but_not_stubs_and_keeps_the_first_success(
     double: Exercise, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TINYPHI_PROGRESS", str(tmp_path / "folder" / "progress.json"))
     monkeypatch.setattr("tinyphi.course.exercise._import_all", lambda: None)
-    for answer in (lambda x: x + 0, lambda x: 2 * x, lambda x: x + 0):
+    for answer in (double.stub_function, lambda x: x + 0, lambda x: 2 * x, lambda x: x + 0):
         tinyphi.course.check("test.double", answer)
     record = progress.read()["test.double"]
     assert record.tries == 3 and record.passed == record.last != ""

@@ -105,6 +105,11 @@ class Exercise:
         return self._whole(self._judge, "judge")
 
     @property
+    def stars(self) -> str:
+        """The difficulty as it is shown: ★★☆."""
+        return "★" * self.difficulty + "☆" * (3 - self.difficulty)
+
+    @property
     def stub_source(self) -> str:
         """The stub's code, as it stands in the notebook."""
         return _source(self.stub_function)
@@ -134,7 +139,13 @@ def _source(function: Function) -> str:
 def _import_all() -> None:
     package = import_module("tinyphi.course.exercises")
     for module in pkgutil.iter_modules(package.__path__):
-        import_module(f"tinyphi.course.exercises.{module.name}")
+        before = set(_KNOWN)
+        try:
+            import_module(f"tinyphi.course.exercises.{module.name}")
+        except BaseException:
+            for name in set(_KNOWN) - before:  # the next try runs the module again, so its names must be free
+                del _KNOWN[name]
+            raise
 
 
 def all_exercises() -> list[Exercise]:
@@ -172,8 +183,7 @@ def tensor_of(
     value: Any, *, shape: Sequence[int] | None = None, dtype: torch.dtype | None = None, name: str = "result"
 ) -> Tensor:
     """`value` if it is a tensor of that shape and dtype; otherwise say what it is instead."""
-    if value is None:
-        misconception(f"There is no {name}: it is None. Does every path through your function `return` one?")
+    _refuse_none(value, name)
     if not isinstance(value, Tensor):
         misconception(f"The {name} should be a tensor; yours is of type {type(value).__name__}.")
     if shape is not None and tuple(value.shape) != tuple(shape):
@@ -191,15 +201,14 @@ def _about_shapes(mine: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     if sorted(mine) == sorted(wanted):
         return "The axes are the right ones in another order."
     if len(mine) != len(wanted):
-        return f"That are {len(mine)} axes instead of {len(wanted)}."
+        return f"It has {len(mine)} {'axis' if len(mine) == 1 else 'axes'} instead of {len(wanted)}."
     differing = [axis for axis, (a, b) in enumerate(zip(mine, wanted, strict=True)) if a != b]
     return f"They differ along axis {', '.join(map(str, differing))}."
 
 
 def number_of(value: Any, *, name: str = "result") -> float:
     """`value` as a float if it is a number or a tensor of one number; otherwise say what it is instead."""
-    if value is None:
-        misconception(f"There is no {name}: it is None. Does every path through your function `return` one?")
+    _refuse_none(value, name)
     if isinstance(value, Tensor) and value.numel() == 1:
         return float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -207,13 +216,18 @@ def number_of(value: Any, *, name: str = "result") -> float:
     return float(value)
 
 
+def _refuse_none(value: Any, name: str) -> None:
+    if value is None:
+        misconception(f"There is no {name}: it is None. Does every path through your function `return` one?")
+
+
 def near(got: Tensor | float, wanted: Tensor | float, tolerance: float = 1e-5) -> bool:
-    """Whether all numbers are equal up to `tolerance` of the largest wanted one; infinities must agree."""
+    """Whether all numbers are equal up to `tolerance` of the largest wanted one; infinities and NaN must agree."""
     got, wanted = torch.as_tensor(got).double(), torch.as_tensor(wanted).double()
     if got.shape != wanted.shape:
         return False
     finite = wanted.isfinite()
-    if not torch.equal(got[~finite].nan_to_num(), wanted[~finite].nan_to_num()):
+    if not torch.allclose(got[~finite], wanted[~finite], rtol=0, atol=0, equal_nan=True):
         return False
     if not finite.any():
         return True

@@ -3,6 +3,8 @@
     mine = tinyphi.Trace()
     model(ids, trace=mine)
     print(parity.bisect(mine, parity.trace_transformers(reference, ids)))
+
+What is printed names the first intermediate that differs, the place in it, and the likely causes.
 """
 
 import sys

@@ -54,7 +54,9 @@ class View:
         from PIL import Image  # comes with matplotlib
 
         small = BytesIO()
-        image = Image.open(raw).convert("RGB").quantize(48, dither=Image.Dither.NONE)
+        # Pillow's usual method spends its palette on what covers most pixels, and makes colour bars muddy.
+        image = Image.open(raw).convert("RGB")
+        image = image.quantize(64, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
         image.save(small, format="png", optimize=True)
         return small.getvalue()
 

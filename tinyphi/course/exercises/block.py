@@ -156,6 +156,15 @@ def judge(f):
             "The gate goes through the sigmoid only (that is the older GLU). SwiGLU takes SiLU.",
         )
         fail_if(
+            near(got, out(gate * up)),
+            "Nothing bends: without a curve over the gate this is a mere product, and a large negative gate is as "
+            "open as a large positive one.",
+        )
+        fail_if(
+            near(got, out(F.relu(gate) * up)) or near(got, out(F.gelu(gate) * up), 1e-3),
+            "Another curve than SiLU. The notebook tried ReLU and GELU: the model does not survive it.",
+        )
+        fail_if(
             not near(got, out(F.silu(gate) * up)),
             f"With x {tuple(shape)} and f = {width} the result differs. Compare gate, up and their product "
             "one after the other.",
@@ -184,6 +193,18 @@ def swiglu(x, gate_up, down):
 def swiglu(x, gate_up, down):
     gate, up = (x @ gate_up.T).chunk(2, dim=-1)
     return F.silu(gate * up) @ down.T
+
+
+@ex.wrong("no curve", says="Nothing bends")
+def swiglu(x, gate_up, down):
+    gate, up = (x @ gate_up.T).chunk(2, dim=-1)
+    return (gate * up) @ down.T
+
+
+@ex.wrong("GELU", says="Another curve than SiLU")
+def swiglu(x, gate_up, down):
+    gate, up = (x @ gate_up.T).chunk(2, dim=-1)
+    return (F.gelu(gate) * up) @ down.T
 
 
 @ex.wrong("sum", says="The halves are added")
@@ -231,9 +252,9 @@ def judge(f):
         n1, n2 = (lambda v, w=w: w * v * torch.rsqrt(v.square().mean(-1, keepdim=True)) for w in weights)
         a, m = (lambda v, matrix=matrix: torch.tanh(v @ matrix) for matrix in matrices)
         got = tensor_of(f(x, n1, a, n2, m), shape=x.shape)
-        after = x + a(n1(x))
+        after, raw = x + a(n1(x)), x + a(x)
         normed_after = n1(x) + a(n1(x))
-        post = n1(x + a(x))
+        post = n1(raw)
         mlp_first = x + m(n2(x))
         fail_if(
             near(got, n2(post + m(post))),
@@ -261,8 +282,20 @@ def judge(f):
             "The MLP comes first here. It is attention, then the MLP.",
         )
         fail_if(
-            near(got, after + m(after)) or near(got, (x + a(x)) + m(x + a(x))),
+            near(got, after + m(after)) or near(got, raw + m(raw)) or near(got, raw + m(n2(raw))),
             "A norm is missing: both halves read a normed copy.",
+        )
+        fail_if(
+            near(got, after + m(n1(after))),
+            "The MLP reads through the norm of attention. Each half has a norm of its own, with its own weights.",
+        )
+        fail_if(
+            near(got, x + n1(a(x)) + n2(m(x + n1(a(x))))),
+            "You norm what each half *returns*. It is what a half reads that is normed.",
+        )
+        fail_if(
+            near(got, x + m(n2(a(n1(x))))),
+            "What attention found is read by the MLP and then lost: it must be added to the stream first.",
         )
         fail_if(
             not near(got, after + m(n2(after))), "The stream ends elsewhere. Write down what each half reads."
@@ -278,6 +311,24 @@ def block_forward(x, attention_norm, attention, mlp_norm, mlp):
 @ex.wrong("parallel", says="from *before* attention")
 def block_forward(x, attention_norm, attention, mlp_norm, mlp):
     return x + attention(attention_norm(x)) + mlp(mlp_norm(x))
+
+
+@ex.wrong("a norm is missing", says="A norm is missing")
+def block_forward(x, attention_norm, attention, mlp_norm, mlp):
+    x = x + attention(x)
+    return x + mlp(mlp_norm(x))
+
+
+@ex.wrong("one norm for both", says="a norm of its own")
+def block_forward(x, attention_norm, attention, mlp_norm, mlp):
+    x = x + attention(attention_norm(x))
+    return x + mlp(attention_norm(x))
+
+
+@ex.wrong("norms the results", says="what each half *returns*")
+def block_forward(x, attention_norm, attention, mlp_norm, mlp):
+    x = x + attention_norm(attention(x))
+    return x + mlp_norm(mlp(x))
 
 
 @ex.wrong("adds to the copy", says="add to the normed copy")
@@ -362,6 +413,13 @@ def judge(f):
                 wanted - layers * mix // 2,
             ],
             "All layers do this, not only one.": [projections + mix + mlp + head if layers > 1 else -1],
+            "The matrix behind the heads, o_proj, is missing.": [wanted - layers * 2 * h * c * d],
+            "Scores and mix happen in each of the h *query* heads, not in the n key/value heads.": [
+                wanted - layers * 4 * s * (h - n) * c if n < h else -1
+            ],
+            "The head comes once, behind the last layer, not in each.": [
+                wanted + (layers - 1) * head if layers > 1 else -1
+            ],
         }
         for message, values in mistakes.items():
             fail_if(any(got == value for value in values), message)
@@ -385,6 +443,11 @@ def flops_per_token(d, f, h, n, c, layers, v, s):
 @ex.wrong("two matrices", says="has two matrices")
 def flops_per_token(d, f, h, n, c, layers, v, s):
     return layers * (2 * d * (h + 2 * n) * c + 2 * h * c * d + 4 * s * h * c + 4 * d * f) + 2 * v * d
+
+
+@ex.wrong("no o_proj", says="o_proj, is missing")
+def flops_per_token(d, f, h, n, c, layers, v, s):
+    return layers * (2 * d * (h + 2 * n) * c + 4 * s * h * c + 6 * d * f) + 2 * v * d
 
 
 @ex.wrong("no groups", says="as many heads as queries")

@@ -125,18 +125,24 @@ def nearest(table, row, count):
 @ex.judge
 def judge(f):
     torch.manual_seed(1)
-    for rows, width, row, count in ((40, 6, 7, 5), (12, 3, 0, 4), (30, 4, 29, 1)):
+    for rows, width, row, count in ((40, 6, 7, 5), (12, 3, 0, 4), (30, 4, 29, 1), (6, 4, 2, 5)):
         table = torch.randn(rows, width) * torch.linspace(0.2, 3, rows)[torch.randperm(rows)][:, None]
         table[(row + 3) % rows] = 2 * table[row]  # a twin of another length: as near as can be
+        table[(row + 5) % rows] = -3 * table[row]  # and the opposite, as far as can be
         got = tensor_of(f(table, row, count), shape=(count,))
         fail_if(
             got.dtype != torch.int64,
             "Return the numbers of the rows (int64), not their cosines.",
         )
         fail_if(
-            bool((got == row).any()),
+            bool((got[:2] == row).any()),
             "The row itself is among your neighbours. Its cosine with itself is 1, so it always wins: leave "
             "it out before you choose.",
+        )
+        fail_if(
+            bool((got == row).any()),
+            "The row itself is still among your neighbours, if far down. Did you set its cosine to 0? The "
+            "others go down to −1.",
         )
         unit = table / table.norm(dim=-1, keepdim=True)
         kinds = {
@@ -144,6 +150,7 @@ def judge(f):
             "product": table @ table[row],
             "distance": -(table - table[row]).norm(dim=-1),
             "least": -(unit @ unit[row]),
+            "size": (unit @ unit[row]).abs(),
         }
         best = {}
         for kind, scores in kinds.items():
@@ -164,6 +171,11 @@ def judge(f):
         fail_if(
             torch.equal(got, best["least"]),
             "These are the rows that point the *other* way: a large cosine means near.",
+        )
+        fail_if(
+            torch.equal(got, best["size"]),
+            "You rank by the size of the cosine, without its sign. A cosine of −1 is the opposite direction, as far "
+            "away as can be.",
         )
         fail_if(
             torch.equal(got.sort().values, best["cosine"].sort().values),
@@ -202,6 +214,20 @@ def nearest(table, row, count):
     cosines = unit @ unit[row]
     cosines[row] = 2
     return cosines.topk(count, largest=False).indices
+
+
+@ex.wrong("without the sign", says="without its sign")
+def nearest(table, row, count):
+    cosines = F.cosine_similarity(table, table[row], dim=-1).abs()
+    cosines[row] = -1
+    return cosines.topk(count).indices
+
+
+@ex.wrong("own cosine set to 0", says="go down to −1")
+def nearest(table, row, count):
+    cosines = F.cosine_similarity(table, table[row], dim=-1)
+    cosines[row] = 0
+    return cosines.topk(count).indices
 
 
 @ex.wrong("cosines", says="not their cosines")

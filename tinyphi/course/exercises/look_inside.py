@@ -68,9 +68,16 @@ def judge_induction(f):
             "You divide by all rows of the text. Only the rows of the repetition can be right, so divide by their number.",
         )
         fail_if(
-            not near(got, cells[:, 1:].mean(-1)),
-            f"With period {period} and {tokens} tokens, a head that always looks right should get 1 and gets "
-            f"{got[2].item():.3f}. Which cells do you take, and which mean?",
+            near(got, cells[:, 1:].amax(-1)),
+            "You take the largest weight. A head that is right once by chance gets a high score then: take the mean.",
+        )
+        fail_if(near(got, cells[:, 1:].sum(-1)), "This is the sum. Divide by the number of rows: the mean.")
+        right = cells[:, 1:].mean(-1)
+        fail_if(
+            not near(got, right),
+            f"With period {period} and {tokens} tokens, the scores of three heads should be "
+            f"{[round(value, 3) for value in right.tolist()]}; yours are "
+            f"{[round(value, 3) for value in got.tolist()]}. Which cells do you take, and which mean?",
         )
 
 
@@ -82,6 +89,11 @@ def induction_score(weights, period):
 @induction.wrong("looks before the copy", says="before the earlier copy")
 def induction_score(weights, period):
     return weights.diagonal(-period - 1, dim1=-2, dim2=-1).mean(-1)
+
+
+@induction.wrong("the largest weight", says="You take the largest weight")
+def induction_score(weights, period):
+    return weights.diagonal(1 - period, dim1=-2, dim2=-1)[:, 1:].amax(-1)
 
 
 @induction.wrong("one row too many", says="still in the first round")
@@ -140,6 +152,10 @@ def judge_lens(f):
         "the early layers look undecided and the late ones certain, whatever they say.",
     )
     fail_if(near(got, logits), "These are logits. Probabilities need a softmax over the vocabulary.")
+    fail_if(
+        near(got, logits.log_softmax(-1)),
+        "These are *logarithms* of probabilities: softmax, not log_softmax.",
+    )
     fail_if(
         near(got, logits.softmax(0)) or near(got, logits.softmax(1)),
         "Your softmax runs along the wrong axis: the numbers of one layer and one token must add up to 1.",
@@ -234,6 +250,10 @@ def judge_written(f):
             "This is the square of the length. Take its root.",
         )
         fail_if(
+            near(got, weights * (values @ out.T).abs().sum(-1)) and not near(got, weights * lengths),
+            "You add up the absolute values. The length of a vector is the root of the sum of squares.",
+        )
+        fail_if(
             not near(got, weights * lengths), "The numbers differ from weights[i, j] · |out · values[j]|."
         )
 
@@ -301,7 +321,7 @@ def judge_removed(f):
         for average in (None, mean):
             got = f(out, head, 3, average) if average is not None else f(out, head, 3)
             fail_if(
-                not isinstance(got, tuple) or len(got) != 2,
+                not isinstance(got, (tuple, list)) or len(got) != 2,
                 "Return two things: the matrix and the bias, `return matrix, bias`.",
             )
             matrix = tensor_of(got[0], shape=(6, 12), name="matrix")

@@ -68,6 +68,18 @@ def judge(f):
             "The learned weight is not used.",
         )
         fail_if(
+            near(got, weight * x / (square + eps)),
+            "The root is missing: you divide by the mean square.",
+        )
+        fail_if(
+            near(got, weight * x * (square + eps).sqrt()),
+            "You multiply by the root mean square. Dividing takes the length away: `torch.rsqrt` is 1 / root.",
+        )
+        fail_if(
+            len(shape) > 1 and near(got, weight * x * torch.rsqrt(x.square().mean(0, keepdim=True) + eps)),
+            "Your mean runs over the first axis, over different vectors. Each vector has its own: the last axis.",
+        )
+        fail_if(
             eps < 0.1 and not near(got, wanted, 1e-4),
             "For a random vector the numbers differ. Try [3, -4, 5] from above by hand.",
         )
@@ -99,6 +111,16 @@ def rms_norm(x, weight, eps):
 @ex.wrong("eps after the root", says="added after the root")
 def rms_norm(x, weight, eps):
     return weight * x / (x.square().mean(-1, keepdim=True).sqrt() + eps)
+
+
+@ex.wrong("no root", says="The root is missing")
+def rms_norm(x, weight, eps):
+    return weight * x / (x.square().mean(-1, keepdim=True) + eps)
+
+
+@ex.wrong("the first axis", says="over the first axis")
+def rms_norm(x, weight, eps):
+    return weight * x * torch.rsqrt(x.square().mean(0, keepdim=True) + eps)
 
 
 @ex.wrong("one mean for all", says="One mean for all vectors")
@@ -154,6 +176,11 @@ def judge(f):
             f"{str(got.dtype).removeprefix('torch.')}. The next matrix would refuse it.",
         )
         if dtype == torch.float32:
+            fail_if(
+                near(got, weight * normed.bfloat16()),
+                "x is in float32, and you round to bfloat16 on the way all the same. Go back to the dtype of *x*, "
+                "whatever that is.",
+            )
             fail_if(not near(got, wanted), "In float32 the numbers differ from the norm of the notebook.")
             continue
         share = f"{(got != wanted).float().mean():.0%} of the numbers differ in the last bits"
@@ -182,6 +209,13 @@ def norm_in_bfloat16(x, weight, eps):
     full = x.float()
     full = full * torch.rsqrt(full.square().mean(-1, keepdim=True) + eps)
     return (weight.float() * full).to(x.dtype)
+
+
+@ex.wrong("always bfloat16", says="the dtype of *x*")
+def norm_in_bfloat16(x, weight, eps):
+    full = x.float()
+    full = full * torch.rsqrt(full.square().mean(-1, keepdim=True) + eps)
+    return weight * full.bfloat16()
 
 
 @ex.wrong("stays in float32", says="The next matrix would refuse it")
@@ -307,7 +341,16 @@ def judge(f):
             return g / rms - x * mean(g * x) / rms**3
 
         wanted = back(g)
-        got = tensor_of(f(x, weight, eps, upstream), shape=shape)
+        try:
+            with torch.no_grad():
+                got = tensor_of(f(x, weight, eps, upstream), shape=shape)
+        except Exception as error:
+            fail_if(
+                "does not require grad" in str(error),
+                "You call autograd, which is switched off here: write the derivative yourself. (Autograd is a good "
+                "witness when you test it.)",
+            )
+            raise
         fail_if(
             near(got, g / rms, 1e-4),
             "You treat the rms as a constant. But each x also changes the rms, and through it every channel. "
@@ -336,6 +379,13 @@ def judge(f):
 @ex.wrong("rms is constant", says="treat the rms as a constant")
 def norm_gradient(x, weight, eps, upstream):
     return upstream * weight / (x.square().mean(-1, keepdim=True) + eps).sqrt()
+
+
+@ex.wrong("autograd", says="You call autograd")
+def norm_gradient(x, weight, eps, upstream):
+    x = x.detach().requires_grad_()
+    y = weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+    return torch.autograd.grad(y, x, upstream)[0]
 
 
 @ex.wrong("no weight", says="upstream times weight")

@@ -58,12 +58,37 @@ def judge_grow(f):
                 break
         return grown
 
-    given = [3, 4]
+    class Watched(list):
+        """A list that notices when it is written to: `check` hands out copies of plain lists."""
+
+        written = False
+
+        def append(self, value):
+            self.written = True
+            super().append(value)
+
+        def extend(self, values):
+            self.written = True
+            super().extend(values)
+
+        def __iadd__(self, values):
+            self.written = True
+            return super().__iadd__(values)
+
+    given = Watched([3, 4])
     got = f(model, given, 5, 99)
+    fail_if(
+        given.written,
+        "Your function writes into the caller's list: it grows by what you append. Begin with a copy, `list(ids)`.",
+    )
     fail_if(
         got is None, "There is no result: it is None. Does every path through your function `return` one?"
     )
     fail_if(not isinstance(got, list), f"Return a list of ids; yours is of type {type(got).__name__}.")
+    fail_if(
+        any(isinstance(token, torch.Tensor) for token in got),
+        "Your list holds tensors: argmax gives a tensor of one number. `int(…)` makes an id of it.",
+    )
     right = wanted(given, 5, 99)
     fail_if(got == right[2:], "The prompt is missing: return the whole text, what was given included.")
     fail_if(
@@ -72,8 +97,13 @@ def judge_grow(f):
     )
     fail_if(len(got) == len(right) + 1, "One token too many: `count` new ones are wanted.")
     fail_if(
+        got == right[:5],
+        "Yours has `count` tokens with the prompt. `count` says how many *new* ones are wanted.",
+    )
+    fail_if(
         got[:2] == given and len(got) == len(right) and got[2] == (given[0] % 11),
-        "You read the logits of the first position. What comes next stands at the last one.",
+        "You read the logits of the first position, or of all positions together. What comes next stands at the "
+        "last one.",
     )
     fail_if(got != right, f"From {given} the text should grow to {right}; yours is {got}.")
     stopped = wanted([5, 2], 8, 6)
@@ -90,7 +120,6 @@ def judge_grow(f):
         f(model, [3, 6], 3, 6) == [3, 6],
         "A stop token in the prompt is not the end: in a conversation, each earlier turn ended with one.",
     )
-    fail_if(given != [3, 4], "Your function changed the caller's list. Work on a copy.")
 
 
 @grow.wrong("asks about the prompt each time", says="Every token is the same")
@@ -119,6 +148,25 @@ def greedy(model, ids, count, stop):
         if grown[-1] == stop:
             break
     return grown[len(ids) :]
+
+
+@grow.wrong("writes into the caller's list", says="writes into the caller's list")
+def greedy(model, ids, count, stop):
+    for _ in range(count):
+        ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
+        if ids[-1] == stop:
+            break
+    return ids
+
+
+@grow.wrong("a list of tensors", says="Your list holds tensors")
+def greedy(model, ids, count, stop):
+    grown = list(ids)
+    for _ in range(count):
+        grown.append(model(torch.tensor([grown]))[0, -1].argmax())
+        if grown[-1] == stop:
+            break
+    return grown
 
 
 @grow.wrong("stops at an old stop token", says="A stop token in the prompt")
@@ -263,6 +311,16 @@ def judge_surprising(f):
         )
         fail_if(near(got, -right), "The sign is wrong: a probability below 1 is a positive surprise.")
         fail_if(
+            near(got, 2**-right),
+            "These are the probabilities. The surprise is −log₂ of them: the smaller, the larger.",
+        )
+        along_tokens = [-logits[: tokens - cut].log_softmax(0)[rows, ids[1:]] for cut in (0, 1)]
+        fail_if(
+            any(near(got, wrong / torch.tensor(2.0).log()) for wrong in along_tokens),
+            "Your softmax runs along the tokens. For each token, the chances of all words must add up to 1: it "
+            "belongs over the vocabulary, the last axis.",
+        )
+        fail_if(
             near(got, -logits[rows, ids[1:]]) or near(got, logits[rows, ids[1:]]),
             "These are logits, not probabilities: the softmax over the vocabulary is missing.",
         )
@@ -283,6 +341,12 @@ def surprise(logits, ids):
 @surprising.wrong("no softmax", says="softmax over the vocabulary is missing")
 def surprise(logits, ids):
     return -logits[torch.arange(len(ids) - 1), ids[1:]]
+
+
+@surprising.wrong("softmax over the tokens", says="runs along the tokens")
+def surprise(logits, ids):
+    chances = logits[:-1].softmax(0)
+    return -chances[torch.arange(len(ids) - 1), ids[1:]].log2()
 
 
 @surprising.wrong("one too many", says="has no prediction")
@@ -330,6 +394,8 @@ def judge_faithful(f):
         weights = [torch.rand(heads, tokens, tokens) * 0.1 for _ in range(layers)]
         for shift, (layer, head) in places.items():
             weights[layer][head] += torch.eye(tokens).roll(shift, 0) * 3
+        decoy = weights[1][1]  # looks back with all its weight, once, and never again
+        decoy[4], decoy[4, 3] = 0, 1
         future = torch.ones(tokens, tokens).triu(1).bool()
         return [(layer * ~future) / (layer * ~future).sum(-1, keepdim=True) for layer in weights]
 
@@ -350,6 +416,11 @@ def judge_faithful(f):
             "This head looks at the token itself: that is the diagonal. One below it lies the previous token.",
         )
         fail_if(got == places[2], "This head looks two tokens back.")
+        fail_if(
+            got == (1, 1),
+            "This head gives the previous token all its weight *once*, and hardly any elsewhere. Take the mean over the "
+            "tokens, not the largest weight.",
+        )
         fail_if(got == (places[1][1], places[1][0]), "Layer and head are exchanged: the layer comes first.")
         fail_if(
             got != places[1],
@@ -374,6 +445,12 @@ def most_faithful(weights):
 def most_faithful(weights):
     scores = weights[0].diagonal(-1, dim1=-2, dim2=-1).mean(-1)
     return 0, int(scores.argmax())
+
+
+@faithful.wrong("the largest weight", says="*once*")
+def most_faithful(weights):
+    scores = torch.stack([layer.diagonal(-1, dim1=-2, dim2=-1).amax(-1) for layer in weights])
+    return divmod(int(scores.argmax()), scores.shape[1])
 
 
 @faithful.wrong("two tokens back", says="two tokens back")

@@ -92,6 +92,19 @@ def judge_first_difference(f):
         "keys of 300 and -400 that are 0.02 apart agree to 1e-4 of their scale, and you "
         "find a difference. The tolerance is relative: multiply it by the largest absolute value.",
     )
+    got = says(made(values=[1.0, 2.0], keys=[300.0, -400.0], attention=[0.5, 0.5], logits=[7.0, 8.001]))
+    fail_if(
+        got != "logits",
+        "One number of `logits` is 0.001 off, more than 1e-4 of 8, and the other is right; you return "
+        f"{got!r}. *Somewhere* is enough: a mean hides it.",
+    )
+    small = made(values=[0.001, 2.0], logits=[7.0, 8.0])
+    got = says(made(values=[0.0011, 2.0], logits=[7.0, 8.0]), small)
+    fail_if(
+        got is not None,
+        "0.0011 where 0.001 should be, beside a 2.0: 1e-4 of the largest value, 2.0, is more than that, so it is no "
+        f"difference; you return {got!r}. Do not compare each number with its own size.",
+    )
     got = says(made(values=[1.0, 2.0], keys=[float("nan"), -400.0], attention=[0.5, 0.5], logits=[7.0, 8.0]))
     fail_if(
         got != "keys",
@@ -123,6 +136,24 @@ def first_difference(mine, reference, tolerance=1e-4):
 def first_difference(mine, reference, tolerance=1e-4):
     for name in mine:
         if name in reference and not (mine[name] - reference[name]).abs().max() <= tolerance:
+            return name
+    return None
+
+
+@ex.wrong("the mean difference", says="a mean hides it")
+def first_difference(mine, reference, tolerance=1e-4):
+    for name in mine:
+        if name in reference:
+            error = (mine[name] - reference[name]).abs().mean()
+            if not error <= tolerance * reference[name].abs().max():
+                return name
+    return None
+
+
+@ex.wrong("each by its own size", says="with its own size")
+def first_difference(mine, reference, tolerance=1e-4):
+    for name in mine:
+        if name in reference and not torch.allclose(mine[name], reference[name], rtol=tolerance, atol=0):
             return name
     return None
 
@@ -314,7 +345,8 @@ def judge_window_test(f):
         failed, calls = fails(f, with_window(window))
         fail_if(
             failed and window == 12,
-            "Your test fails on a healthy model. Count again what a token may see with a window of 12.",
+            "Your test fails on a healthy model. Count again what a token may see with a window of 12. (If you "
+            "compare logits: what lies outside of the window still arrives, handed on from layer to layer.)",
         )
         fail_if(
             failed,
