@@ -10,6 +10,7 @@ from einops import repeat
 
 from tinyphi.model.trace import Trace
 from tinyphi.show import attention, attention_head
+from tinyphi.show.live import source
 
 WORDS = ["The", " keys", " on", " the", " piano", ".", " The", " keys", "<b>", "\n"]
 
@@ -244,3 +245,18 @@ def test_one_head_in_jupyterlab(lab):
     page.wait_for_selector(".tinyphi-view canvas")
     hover(page, 1, 0, count=2)
     assert "“·b” → “a”: weight 0.250" in said(page)
+
+
+def test_after_a_failure_the_kernel_is_asked_again(page, trace):
+    live = attention(trace, WORDS).live
+    page.evaluate(
+        f"""([data, reply]) => {{
+            {source("attention")}
+            let count = 0;
+            start(document.body, data, async () => {{ if (count++) return reply; throw new Error("busy"); }});
+        }}""",
+        [{**live.data, "exact": {}}, live.answer({"layer": 0, "head": 1})],
+    )
+    page.get_by_text("The kernel could not answer: busy").wait_for()
+    page.get_by_test_id("head-1").click()
+    page.get_by_text("Computed here from the kernel").wait_for()

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from tinyphi.show import View, attention_head
+from tinyphi.show import View, attention_head, probabilities, tokens
 from tinyphi.show.live import Live, pack, page, source
+from tinyphi.tokenizer import Piece
 
 WEIGHTS = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.1, 0.2, 0.7]])
 IN_A_CELL = """import torch
@@ -42,6 +44,17 @@ def test_packed_numbers_arrive_as_they_were(page: Any) -> None:
 def test_text_cannot_break_out_of_the_page() -> None:
     written = page(Live("attention_head", {"labels": ["</script><b>", "<!--"]}), 'a "quoted" <alt>')
     assert len(re.findall("</script", written)) == 1 and "<b>" not in written and "<!--" not in written
+
+
+def test_views_of_one_page_do_not_dress_each_other(static: Callable[[Any], Any]) -> None:
+    chosen = probabilities(torch.tensor([0.75, 0.25]), "ab".__getitem__)
+    strip = tokens([Piece(1, "a", b"a", 0, 1, "normal")])
+    heights = []
+    for views in ([chosen], [strip, chosen], [chosen, strip]):
+        opened = static(SimpleNamespace(html=lambda views=views: "".join(view.html() for view in views)))
+        readout = opened.locator(".tinyphi-probabilities .readout")
+        heights.append(readout.evaluate("(box) => getComputedStyle(box).minHeight"))
+    assert len(set(heights)) == 1
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

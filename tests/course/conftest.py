@@ -15,10 +15,15 @@ HERE = str(Path(__file__).parent)
 
 
 @pytest.fixture
-def tiny_exercises(monkeypatch, tmp_path):
-    """The module; its exercises can be loaded in this process, and after importing it in another one."""
+def own_exercises(monkeypatch):
+    """Exercises that a test makes are forgotten after it."""
     exercise.all_exercises()  # those of the course first: they register only once
     monkeypatch.setattr(exercise, "_KNOWN", dict(exercise._KNOWN))
+
+
+@pytest.fixture
+def tiny_exercises(own_exercises, monkeypatch, tmp_path):
+    """The module; its exercises can be loaded in this process, and after importing it in another one."""
     monkeypatch.syspath_prepend(HERE)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([HERE, os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("TINYPHI_PROGRESS", str(tmp_path / "progress.json"))

@@ -1,6 +1,5 @@
 """Authors' tools: exercises come into a notebook as they are, and a run stores what nbval compares."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ import nbformat
 import pytest
 
 from tinyphi.course import author
-from tinyphi.course import exercise as exercises
 from tinyphi.course.exercise import Exercise
 
 VIEW = """import torch
@@ -17,8 +15,7 @@ weight_map(torch.arange(12.0).reshape(3, 4))"""
 
 
 @pytest.fixture(autouse=True)
-def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exercise]:
-    monkeypatch.setattr(exercises, "_KNOWN", dict(exercises._KNOWN))
+def double(own_exercises: None) -> Exercise:
     made = Exercise(
         "test.double", notebook="00", title="Twice", difficulty=2, minutes=7,
         task="Write `double(x)`.", hints=["Think.", "Think again."],
@@ -29,7 +26,7 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exercise]:
         """Twice x."""
         ...  # noqa: PIE790
 
-    yield made
+    return made
 
 
 def written(path: Path, *cells: Any) -> Path:
@@ -44,7 +41,7 @@ def test_a_place_becomes_two_cells_and_stays_in_step(tmp_path: Path, double: Exe
     task, code = nbformat.read(path, as_version=4).cells
     assert task.source.startswith("### Twice\n★★☆ · 7 minutes\n\nWrite `double(x)`.")
     assert task.source.count("<details>") == 2 and task.metadata.tinyphi.exercise == "test.double"
-    assert code.source.endswith('    ...\n\n\ntinyphi.course.check("test.double", double)')
+    assert code.source.endswith('\n\n\ntinyphi.course.check("test.double", double)')
     double.task = "Write `double(x)`, please."
     author.main(["sync", str(path)])
     assert "please" in nbformat.read(path, as_version=4).cells[0].source

@@ -1,11 +1,12 @@
 """What a learner's function may do to `check`: anything. It is told, and nothing hangs or breaks."""
 
+import functools
 import json
 import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ from tinyphi.errors import InputError, TinyphiError
 
 
 @pytest.fixture
-def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exercise]:
+def double(own_exercises: None) -> Exercise:
     """An exercise that is there for one test: double a tensor."""
-    monkeypatch.setattr(exercises, "_KNOWN", dict(exercises._KNOWN))
     made = Exercise(
         "test.double", notebook="00", title="Double", difficulty=1, minutes=1, task="`double(x)`", hints=["2"]
     )
@@ -44,7 +44,7 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exercise]:
     def double(x):  # type: ignore[no-untyped-def]  # noqa: F811
         return 2 * x
 
-    yield made
+    return made
 
 
 def message(exercise: Exercise, answer: Callable[..., Any], limit: float = 5.0) -> str:
@@ -67,6 +67,12 @@ def test_the_stub_is_recognised(double: Exercise) -> None:
     assert "nothing written yet" in message(double, again)
 
 
+def test_another_method_than_the_stubs_is_no_stub(double: Exercise) -> None:
+    double.stub(lambda x: x.sum())
+    assert "nothing written" in message(double, lambda x: x.sum())
+    assert "nothing written" not in message(double, lambda x: x.mean())
+
+
 def test_wrong_is_named(double: Exercise) -> None:
     assert message(double, lambda x: x + 0) == "Nothing was doubled."
 
@@ -85,6 +91,28 @@ def test_an_exception_in_torch_called_by_a_lambda(double: Exercise) -> None:
     assert "KeyError" in message(double, lambda x: {}["a"])
 
 
+class Halves:
+    def __init__(self, x: Any) -> None:
+        self.x = x.reshape(2, 2)
+
+
+@torch.no_grad()
+def halves(x: Any) -> Any:
+    return x.reshape(2, 2)
+
+
+@pytest.mark.parametrize("answer", [Halves, halves])
+def test_the_learners_own_line_in_a_class_and_below_a_decorator(
+    double: Exercise, answer: Callable[..., Any]
+) -> None:
+    assert "x.reshape(2, 2)\n" in message(double, answer)
+
+
+def test_a_line_of_another_library_is_not_called_the_learners(double: Exercise) -> None:
+    said = message(double, functools.partial(json.loads))
+    assert said.startswith("TypeError: ") and "of your cell" not in said
+
+
 def test_wrong_number_of_arguments(double: Exercise) -> None:
     assert "cannot be called as the task says" in message(double, lambda x, y: x)
 
@@ -98,6 +126,7 @@ def test_wrong_number_of_arguments(double: Exercise) -> None:
         (lambda x: (2 * x)[:2], "differ along axis 0"),
         (lambda x: (2 * x).double(), "should be float32; yours is float64"),
         (lambda x: x.mul_(2), "changes a tensor that it was given"),
+        (lambda x: 2 * x.log_(), "changes a tensor that it was given"),
         (lambda x: sys.exit(3), "calls exit"),
     ],
 )
@@ -129,10 +158,13 @@ def recurses(x: Any) -> Any:
     return recurses(x)
 
 
-@pytest.mark.parametrize("answer", [loops, loops_stubbornly])
-def test_an_endless_loop_ends(double: Exercise, answer: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    ("answer", "end"), [(loops, "so it was stopped"), (loops_stubbornly, "restart the kernel")]
+)
+def test_an_endless_loop_ends(double: Exercise, answer: Callable[..., Any], end: str) -> None:
     started = time.monotonic()
-    assert "Still running after 0.5 seconds" in message(double, answer, limit=0.5)
+    said = message(double, answer, limit=0.5)
+    assert "Still running after 0.5 seconds" in said and end in said
     assert time.monotonic() - started < 15
 
 
@@ -146,6 +178,24 @@ def test_random_numbers_of_the_notebook_are_left_alone(double: Exercise) -> None
     torch.manual_seed(5)
     judge(double, lambda x: torch.rand(3))
     assert torch.equal(torch.rand(3), wanted)
+
+
+def test_the_notebooks_dtype_and_modes_change_nothing(double: Exercise) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            assert judge(double, lambda x: 2 * x + torch.zeros(3))
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_what_a_judge_says_from_inside_a_lent_function_arrives(double: Exercise) -> None:
+    def lent(x: Any) -> None:
+        fail_if(True, "You ask this model twice.")
+
+    double.judge(lambda f: f(lent))
+    assert message(double, lambda model: model(1)) == "You ask this model twice."
 
 
 def test_arguments_are_copies(double: Exercise) -> None:
@@ -206,12 +256,30 @@ def test_an_unknown_exercise_names_similar_ones(double: Exercise) -> None:
         tinyphi.course.check("test.duoble", lambda x: x)
 
 
+def test_a_module_that_failed_half_way_may_be_imported_again(
+    own_exercises: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tinyphi.course.exercises.__path__", [str(tmp_path)])
+    exercises._import_all.cache_clear()
+    text = (
+        "from tinyphi.course.exercise import Exercise\n"
+        "Exercise('half.way', notebook='00', title='A', difficulty=1, minutes=1, task='', hints=[])\n"
+    )
+    (tmp_path / "half_way.py").write_text(text + "1 / 0\n")
+    with pytest.raises(ZeroDivisionError):
+        exercises.load("half.way")
+    (tmp_path / "half_way.py").write_text(text)
+    assert exercises.load("half.way").title == "A"
+    monkeypatch.delitem(sys.modules, "tinyphi.course.exercises.half_way")
+
+
 def test_near() -> None:
     ones = torch.ones(3)
     assert near(ones, ones + 1e-7) and not near(ones, ones + 1e-3) and not near(ones, torch.ones(4))
     infinite = torch.tensor([1.0, -math.inf])
     assert near(infinite, infinite) and not near(torch.tensor([1.0, 0.0]), infinite)
-    assert not near(torch.tensor([1.0, math.nan]), ones[:2])
+    nan = torch.tensor([1.0, math.nan])
+    assert not near(nan, ones[:2]) and not near(torch.tensor([1.0, 0.0]), nan) and near(nan, nan)
 
 
 def test_number_of() -> None:

@@ -12,6 +12,17 @@ from torch import Tensor
 
 from tinyphi.show import View
 
+STRANGE = (
+    " the", "\n", "$x$", "<b>&'\"", "日本", "\u05e9\u05dc", "🙂", "\x00", "a" * 60, "", "\\", "é\u0301",
+    "</script>",
+)  # fmt: skip
+
+
+@pytest.fixture
+def strange() -> Callable[[int], str]:
+    """The text of a token id: each is one that HTML, matplotlib or a column of text could stumble over."""
+    return lambda number: STRANGE[number % len(STRANGE)]
+
 
 @pytest.fixture
 def examine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], View]], View]:

@@ -3,6 +3,7 @@
 import base64
 import math
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -12,12 +13,6 @@ from tinyphi.errors import InputError
 from tinyphi.model.trace import Trace
 from tinyphi.show import attention, attention_head
 from tinyphi.show.attention import head_patterns, induction_targets
-
-STRANGE = [" the", "\n", "$x$", "<b>&'\"", "日本", "🙂", "a" * 60, "", "\x00", "é\u0301"]
-
-
-def strange(count):
-    return [STRANGE[number % len(STRANGE)] for number in range(count)]
 
 
 def a_pass(layers=2, heads=6, groups=2, tokens=8, channels=4, cached=0, rows=2, scale=None, window=None):
@@ -59,16 +54,18 @@ def random_head(queries, sources):
         {"tokens": 3, "cached": 60},
     ],
 )
-def test_faces_of_the_explorer(examine, shape):
+def test_faces_of_the_explorer(examine, shape, strange):
     count = shape.get("tokens", 8) + shape.get("cached", 0)
     heads = shape.get("heads", 6)
-    view = examine(lambda: attention(a_pass(**shape), strange(count), head=heads - 1, row=1))
+    view = examine(
+        lambda: attention(a_pass(**shape), [strange(i) for i in range(count)], head=heads - 1, row=1)
+    )
     assert view.live is not None and view.live.answer is not None
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (1, 1), (1, 12), (300, 300), (2, 90)])
-def test_faces_of_one_head(examine, shape):
-    view = examine(lambda: attention_head(random_head(*shape), strange(shape[1])))
+def test_faces_of_one_head(examine, shape, strange):
+    view = examine(lambda: attention_head(random_head(*shape), [strange(i) for i in range(shape[1])]))
     assert ("the last 64 tokens shown" in view.text) == (shape[1] > 64)
 
 
@@ -225,3 +222,12 @@ def test_weights_that_are_not_finite_name_the_layer():
     trace["layers.1.attention.weights"][0, 0, 0, 0] = math.nan
     with pytest.raises(InputError, match="layer 1 are not finite"):
         attention(trace, list("abcdefgh"))
+
+
+def test_a_view_keeps_no_more_of_the_trace_than_it_shows():
+    trace = a_pass()
+    trace.record("logits", torch.zeros(2, 8, 50), "b t v")
+    logits = weakref.ref(trace["logits"])
+    view = attention(trace, [str(i) for i in range(8)])
+    del trace
+    assert logits() is None and view.live.answer({"layer": 1, "head": 0})["tensors"]

@@ -15,11 +15,6 @@ from tinyphi.show.generation import TOP, _distribution, _groups
 
 VOCABULARY = 3000
 GREEDY = tinyphi.Greedy()
-STRANGE = [" the", "\n", "$x$", "<b>&'\"", "日本", "🙂", "\x00", "a" * 60, "", "\\", "</script>"]
-
-
-def strange(number):
-    return STRANGE[number % len(STRANGE)]
 
 
 def random_logits(seed, vocabulary=VOCABULARY):
@@ -62,7 +57,7 @@ TRACES = {
 
 
 @pytest.mark.parametrize("name", TRACES)
-def test_its_faces(name, examine):
+def test_its_faces(name, examine, strange):
     view = examine(lambda: generation(TRACES[name](), strange))
     assert set(view._repr_mimebundle_()[0]) == {"text/plain", "image/png"}
 
@@ -92,7 +87,7 @@ def test_the_digest_says_from_which_layer_on_the_lens_shows_the_token(best, sett
     assert text.splitlines()[2].split()[6] == settled
 
 
-def test_a_long_generation_says_what_is_left_out():
+def test_a_long_generation_says_what_is_left_out(strange):
     view = generation(TRACES["long"](), strange)
     assert view.text.startswith("200 steps, the last 64 shown\n")
     assert len(view.text.splitlines()) == 2 + 64
@@ -112,7 +107,7 @@ def test_the_browser_gets_the_best_logits_of_equals_the_lower_id():
     assert values.tolist() == [3.0, 3.0, 1.0, -197.0]  # what JSON and the browser can hold
 
 
-def test_the_settings_are_those_of_the_sampler():
+def test_the_settings_are_those_of_the_sampler(strange):
     data = generation(TRACES["sampled"](), strange).live.data
     cuts = {"temperature": 1.3, "top_k": 40, "top_p": 0.9, "min_p": 0.01}
     assert data["settings"] == {**cuts, "repetition_penalty": 1.0, "greedy": False}
@@ -123,7 +118,7 @@ def test_the_settings_are_those_of_the_sampler():
     )
 
 
-def test_the_texts_of_all_shown_tokens_are_sent():
+def test_the_texts_of_all_shown_tokens_are_sent(strange):
     view = generation(TRACES["with the lens"](), strange)
     shown = {*unpacked(view.live.data["ids"]).flatten().tolist(), *view.live.data["chosen"]}
     shown |= set(unpacked(view.live.data["lens"]["ids"]).flatten().tolist())
@@ -187,6 +182,6 @@ def test_outliers_far_below_their_group_promise_nothing():
 
 
 @pytest.mark.parametrize("bad", [GenerationTrace(), None, [1, 2], SimpleNamespace(steps=[])])
-def test_what_is_no_trace_is_refused(bad):
+def test_what_is_no_trace_is_refused(bad, strange):
     with pytest.raises(InputError):
         generation(bad, strange)

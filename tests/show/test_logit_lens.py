@@ -9,32 +9,9 @@ import torch
 from tinyphi.errors import InputError
 from tinyphi.show import logit_lens
 
-STRANGE = [
-    " the",
-    "\n",
-    "$x$",
-    "<b>&'\"",
-    "日本",
-    "\u05e9\u05dc",
-    "🙂",
-    "\x00",
-    "a" * 60,
-    "",
-    "\\",
-    "</script>",
-]
-
-
-def strange(number):
-    return STRANGE[number % len(STRANGE)]
-
 
 def random_logits(layers, tokens, vocabulary=300):
     return 3 * torch.randn(layers, tokens, vocabulary, generator=torch.Generator().manual_seed(0))
-
-
-def labels(count):
-    return [strange(place) for place in range(count)]
 
 
 def plain(number):
@@ -42,8 +19,8 @@ def plain(number):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 5), (12, 9)])
-def test_its_faces_with_strange_texts(shape, examine):
-    examine(lambda: logit_lens(random_logits(*shape), labels(shape[1]), strange))
+def test_its_faces_with_strange_texts(shape, examine, strange):
+    examine(lambda: logit_lens(random_logits(*shape), [strange(i) for i in range(shape[1])], strange))
 
 
 @pytest.mark.parametrize("shape", [(31, 18), (40, 16), (200, 100)])
@@ -82,9 +59,9 @@ def unpacked(packed):
     )
 
 
-def test_the_cells_are_computed_from_the_definitions():
+def test_the_cells_are_computed_from_the_definitions(strange):
     logits = random_logits(6, 4)
-    data = logit_lens(logits, labels(4), strange).live.data
+    data = logit_lens(logits, [strange(i) for i in range(4)], strange).live.data
     probabilities = logits.double().softmax(-1)
     answers = logits[-1].argmax(-1)
     for layer in range(6):
@@ -112,8 +89,8 @@ def test_a_place_in_the_crowd_is_rounded():
     assert "rank 1200" in logit_lens(logits, ["x"], str).text.splitlines()[1]
 
 
-def test_long_inputs_say_what_is_left_out():
-    view = logit_lens(random_logits(100, 90), labels(90), strange)
+def test_long_inputs_say_what_is_left_out(strange):
+    view = logit_lens(random_logits(100, 90), [strange(i) for i in range(90)], strange)
     assert "100 layers, 90 tokens, the last 64 shown" in view.text
     data = view.live.data
     assert data["ids"]["shape"] == [50, 64, 5]

@@ -9,7 +9,6 @@ from tinyphi.errors import InputError
 from tinyphi.model.mask import positions_within, visible
 from tinyphi.show import mask_map
 
-STRANGE = [" the", "\n", "$x$", "<b>&'\"", "日本", "🙂", "a" * 60, "", "\x00", "é\u0301"]
 CAUSAL = torch.ones(6, 6).tril().bool()
 SEGMENTS = torch.tensor([0, 0, 1, 1, 1, 1, 2, 2])
 
@@ -26,14 +25,16 @@ def model_mask(segments, window=None):
     [
         {"mask": torch.ones(1, 1).bool()},
         {"mask": CAUSAL},
-        {"mask": ~CAUSAL, "labels": STRANGE[:6]},
-        {"mask": model_mask(SEGMENTS, 3), "segments": SEGMENTS, "labels": STRANGE[:8]},
+        {"mask": ~CAUSAL, "labels": 6},
+        {"mask": model_mask(SEGMENTS, 3), "segments": SEGMENTS, "labels": 8},
         {"mask": model_mask(torch.ones(40), 5)[-3:]},
         {"mask": model_mask(torch.ones(700), 100)},
         {"mask": torch.zeros(3, 3).bool()},
     ],
 )
-def test_faces(examine, arguments):
+def test_faces(examine, strange, arguments):
+    if "labels" in arguments:
+        arguments = {**arguments, "labels": [strange(i) for i in range(arguments["labels"])]}
     assert examine(lambda: mask_map(**arguments)).live is not None
 
 

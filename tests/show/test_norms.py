@@ -7,8 +7,6 @@ from torch.nn.functional import rms_norm
 from tinyphi.errors import InputError
 from tinyphi.show import norms
 
-STRANGE = [" the", "\n", "$x$", "<b>&'\"", "日本", "🙂", "a" * 60, ""]
-
 
 def example(tokens=8, channels=48):
     before = torch.randn(tokens, channels, generator=torch.Generator().manual_seed(0))
@@ -17,8 +15,8 @@ def example(tokens=8, channels=48):
 
 
 @pytest.mark.parametrize(("tokens", "channels"), [(8, 48), (1, 1), (8, 9000), (300, 3072)])
-def test_faces(examine, tokens, channels):
-    labels = [STRANGE[i % len(STRANGE)] for i in range(tokens)]
+def test_faces(examine, tokens, channels, strange):
+    labels = [strange(i) for i in range(tokens)]
     view = examine(lambda: norms(*example(tokens, channels), labels))
     assert view.live is not None
     shown, width = view.live.data["before"]["shape"]

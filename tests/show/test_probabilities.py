@@ -8,25 +8,6 @@ import torch
 from tinyphi.errors import InputError
 from tinyphi.show import probabilities
 
-STRANGE = [
-    " the",
-    "\n",
-    "$x$",
-    "<b>&'\"",
-    "日本",
-    "\u05e9\u05dc",
-    "🙂",
-    "\x00",
-    "a" * 60,
-    "",
-    "\\",
-    "é\u0301",
-]
-
-
-def strange(number):
-    return STRANGE[number % len(STRANGE)]
-
 
 def step(cut=3):
     values = torch.randn(500, generator=torch.Generator().manual_seed(0)).mul(3).softmax(dim=0)
@@ -43,7 +24,7 @@ GIVEN = {
 
 @pytest.mark.parametrize("name", GIVEN)
 @pytest.mark.parametrize("top", [1, 12, 40])
-def test_its_faces(name, top, examine):
+def test_its_faces(name, top, examine, strange):
     examine(lambda: probabilities(GIVEN[name](), strange, top))
 
 
@@ -70,14 +51,14 @@ def test_a_chosen_token_far_from_the_top_is_shown_with_its_rank():
     assert [bar["rank"] for bar in view.live.data["bars"]] == [1, 4]
 
 
-def test_the_live_face_knows_which_cut_it_was():
+def test_the_live_face_knows_which_cut_it_was(strange):
     bars = probabilities(step(), strange).live.data["bars"]
     assert [bar["cut"] for bar in bars[:5]] == ["", "", "", "", "top_k"]
     by_hand = probabilities(torch.tensor([0.75, 0.25]), strange, kept=torch.tensor([True, False]))
     assert by_hand.live.data["bars"][1]["cut"] == "the sampler"
 
 
-def test_forty_bars_are_the_most():
+def test_forty_bars_are_the_most(strange):
     assert probabilities(step(), strange, top=100).text.startswith("next token, 40 of 500 shown")
 
 
@@ -92,6 +73,6 @@ def test_forty_bars_are_the_most():
         (torch.ones(1), {"top": 2.5}),
     ],
 )
-def test_what_is_no_distribution_is_refused(given, more):
+def test_what_is_no_distribution_is_refused(given, more, strange):
     with pytest.raises(InputError):
         probabilities(given, strange, **more)

@@ -40,6 +40,21 @@ def test_faces() -> None:
     assert re.search(r'^<img alt="Heat map[^"]+" src="data:image/png;base64,', still.html())
 
 
+def test_without_anywidget_a_notebook_gets_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinyphi.show.live.has_kernel", lambda: True)
+    monkeypatch.setattr("tinyphi.show.view.find_spec", lambda name: None)
+    assert set(bundle(weight_map(X))) == {"text/plain", "image/png"}
+
+
+def test_a_view_is_kept_for_the_documentation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tinyphi.show.live.has_kernel", lambda: True)
+    monkeypatch.setenv("TINYPHI_KEEP_VIEWS", str(tmp_path / "views"))
+    view = weight_map(X)
+    bundle(view)
+    (kept,) = (tmp_path / "views").iterdir()
+    assert kept.suffix == ".html" and kept.read_text(encoding="utf-8") == view.html()
+
+
 def test_markup_is_shown_instead_of_the_figure() -> None:
     view = View("digest", "alt", Figure, "<b>1</b>")
     assert bundle(view) == {"text/plain": "digest", "text/html": "<b>1</b>"}

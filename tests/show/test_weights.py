@@ -59,3 +59,11 @@ def test_a_small_matrix_keeps_its_values_and_a_large_one_its_blocks():
 def test_bad_input(given):
     with pytest.raises(InputError, match="weight_map"):
         weight_map(given)
+
+
+def test_the_figure_shows_the_weights_as_they_were():
+    weights = torch.ones(4, 4)
+    view = weight_map(weights)
+    before = view.png()
+    weights.zero_()
+    assert view.png() == before

@@ -28,13 +28,7 @@ from tinyphi.errors import InputError
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _PLACE = re.compile(r"\{\{exercise ([\w.]+)\}\}")
-_NOISE = {
-    "execution",
-    "ExecuteTime",
-    "collapsed",
-    "scrolled",
-    "trusted",
-}  # metadata that editors leave behind
+_NOISE = ("execution", "ExecuteTime", "collapsed", "scrolled", "trusted")  # what editors leave in metadata
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,12 +77,13 @@ def exercise_of(cell: Any) -> str | None:
 
 def exercise_cells(exercise: Exercise) -> list[Any]:
     """The task with its folded hints, and the stub with the check."""
-    stars = "★" * exercise.difficulty + "☆" * (3 - exercise.difficulty)
     hints = "\n".join(
         f"<details><summary>Hint {number}</summary>\n\n{hint}\n</details>"
         for number, hint in enumerate(exercise.hints, start=1)
     )
-    task = f"### {exercise.title}\n{stars} · {exercise.minutes} minutes\n\n{exercise.task}\n\n{hints}"
+    task = (
+        f"### {exercise.title}\n{exercise.stars} · {exercise.minutes} minutes\n\n{exercise.task}\n\n{hints}"
+    )
     check = f'tinyphi.course.check("{exercise.name}", {exercise.stub_function.__name__})'
     metadata = {"tinyphi": {"exercise": exercise.name}}
     return [
@@ -106,9 +101,9 @@ def run(notebook: Any, path: Path) -> None:
         notebook, timeout=240, resources={"metadata": {"path": str(path.parent)}}, store_widget_state=False
     )
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["TINYPHI_PROGRESS"] = f"{folder}/progress.json"  # what authors try is nobody's progress
+        apart = {"TINYPHI_PROGRESS": f"{folder}/progress.json"}  # what authors try is nobody's progress
         started = time.perf_counter()
-        with client.setup_kernel():
+        with client.setup_kernel(env=os.environ | apart):
             for number, cell in enumerate(notebook.cells):
                 if cell.cell_type == "code":
                     cell.outputs, cell.execution_count = [], None
@@ -130,9 +125,8 @@ def _peak_memory(client: Any) -> int:
         "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)",
         output_hook=lambda message: heard.append(message["content"].get("text", "")),
     )
-    return round(
-        int("".join(heard)) / (1e6 if sys.platform == "darwin" else 1e3)
-    )  # bytes there, KB elsewhere
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, KB elsewhere
+    return round(int("".join(heard)) / unit)
 
 
 def save(notebook: Any, path: Path) -> None:

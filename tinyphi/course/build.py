@@ -7,9 +7,10 @@ nothing changed, is replaced.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -155,30 +156,36 @@ def _refuse_foreign(place: Path) -> None:
     if not place.is_dir():
         return
     try:
-        made = set(json.loads((place / RECORD).read_text(encoding="utf-8")).items()) | {RECORD}
-    except (OSError, ValueError, AttributeError, TypeError):
-        made = set()  # nothing in it is ours
-    foreign = [name for name, mark in _fingerprints(place).items() if not made & {name, (name, mark)}]
-    if foreign:
-        names = ", ".join(foreign[:3]) + (" and more" if len(foreign) > 3 else "")
+        made = dict(json.loads((place / RECORD).read_text(encoding="utf-8")))
+        made[RECORD] = _fingerprint(place / RECORD)
+    except (OSError, ValueError, TypeError):
+        made = {}  # nothing in it is ours
+    # Only files that the record names are read, and four are enough: the folder may be somebody's home.
+    foreign = (n for n, path in _files(place) if n not in made or made[n] != _fingerprint(path))
+    some = list(islice(foreign, 4))
+    if some:
+        names = ", ".join(some[:3]) + (" and more" if len(some) > 3 else "")
         raise InputError(
             f"{place} holds what no build has made, or what was changed since: {names}. Name a new folder."
         )
 
 
-def _fingerprints(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file in the folder, by its path; links are files without one."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files and links in the folder, with their paths inside of it."""
+    for path in folder.rglob("*"):
         inside = path.relative_to(folder)
-        if _LEFT_BEHIND.intersection(inside.parts) or (path.is_dir() and not path.is_symlink()):
-            continue
-        found[inside.as_posix()] = "" if path.is_symlink() else hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+        if not _LEFT_BEHIND.intersection(inside.parts) and (path.is_symlink() or not path.is_dir()):
+            yield inside.as_posix(), path
+
+
+def _fingerprint(path: Path) -> str:
+    """The SHA-256 of a file; a link has none."""
+    return "" if path.is_symlink() else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _record(folder: Path) -> None:
-    (folder / RECORD).write_text(json.dumps(_fingerprints(folder), indent=1), encoding="utf-8")
+    marks = {name: _fingerprint(path) for name, path in sorted(_files(folder))}
+    (folder / RECORD).write_text(json.dumps(marks, indent=1), encoding="utf-8")
 
 
 def _put(folder: Path, place: Path) -> None:

@@ -7,11 +7,13 @@ does (endless loops, exceptions, calls of `exit`), the notebook goes on and the 
 import copy
 import ctypes
 import html
+import inspect
 import linecache
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor
 
 from tinyphi.course import progress
-from tinyphi.course.exercise import Exercise, Misconception, load
+from tinyphi.course.exercise import Exercise, Misconception, identical, load
 from tinyphi.errors import TinyphiError
 
 LIMIT = 10.0  # seconds
@@ -99,6 +101,7 @@ def _is_stub(exercise: Exercise, answer: Callable[..., Any]) -> bool:
         and stub is not None
         and mine.co_code == stub.co_code
         and mine.co_consts == stub.co_consts
+        and mine.co_names == stub.co_names  # `x.sum()` and `x.mean()` differ only there
     )
 
 
@@ -116,31 +119,30 @@ class _Run:
     def __init__(self, exercise: Exercise, answer: Callable[..., Any]) -> None:
         self._exercise, self._answer = exercise, answer
         self._message: str | None = None
-        self._seed = torch.get_rng_state()
 
     def message(self, limit: float) -> str | None:
         """What is wrong, or None."""
         thread = threading.Thread(target=self._judge, daemon=True)
-        thread.start()
-        try:
-            thread.join(limit)
-        finally:  # also when the learner interrupts the kernel
-            stuck = thread.is_alive()
-            for _ in range(20):
-                if not thread.is_alive():
-                    break
-                _throw(thread, _Stop)
-                thread.join(0.1)
-            torch.set_rng_state(self._seed)
+        with _numbers_of_the_judge():
+            thread.start()
+            try:
+                thread.join(limit)
+            finally:  # also when the learner interrupts the kernel
+                stuck = thread.is_alive()
+                for _ in range(20):
+                    if not thread.is_alive():
+                        break
+                    _throw(thread, _Stop)
+                    thread.join(0.1)
         if stuck:
+            end = "and it cannot be stopped: restart the kernel" if thread.is_alive() else "so it was stopped"
             return (
-                f"Still running after {limit:g} seconds, so it was stopped. Is there a loop that never ends, "
+                f"Still running after {limit:g} seconds, {end}. Is there a loop that never ends, "
                 "or a loop over numbers where one operation on whole tensors would do?"
             )
         return self._message
 
     def _judge(self) -> None:
-        torch.manual_seed(0)
         try:
             self._exercise.judge_function(self._call)
         except (Misconception, _AnswerError) as found:
@@ -163,12 +165,25 @@ class _Run:
         except BaseException as error:
             raise _AnswerError(_explained(error, self._answer)) from None
         for before, after in zip(_tensors((given, named)), _tensors((mine, mine_named)), strict=False):
-            if not _same(before, after):
+            if not identical(before, after):
                 raise Misconception(
                     "Your function changes a tensor that it was given. Operations that end in _ and "
                     "assignments to x[…] write into the caller's tensor; work on a new one."
                 )
         return result
+
+
+@contextmanager
+def _numbers_of_the_judge() -> Iterator[None]:
+    """The seed and the default dtype that every judge counts on. Those of the notebook come back."""
+    state, dtype = torch.get_rng_state(), torch.get_default_dtype()
+    torch.default_generator.manual_seed(0)  # the CPU's alone: torch.manual_seed would reset a GPU's for good
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+        torch.set_default_dtype(dtype)
 
 
 def _copied(given: Any) -> Any:
@@ -190,17 +205,11 @@ def _tensors(given: Any) -> list[Tensor]:
     return [tensor for part in given for tensor in _tensors(part)] if type(given) in (list, tuple) else []
 
 
-def _same(before: Tensor, after: Tensor) -> bool:
-    return before.shape == after.shape and torch.equal(
-        before.detach().nan_to_num(), after.detach().nan_to_num()
-    )
-
-
 def _explained(error: BaseException, answer: Callable[..., Any]) -> str:
     """The exception with the learner's own line, rather than a traceback through two libraries."""
-    home = getattr(getattr(answer, "__code__", None), "co_filename", None)
+    home = _home(answer)
     frames = traceback.extract_tb(error.__traceback__)
-    mine = [frame for frame in frames if frame.filename == home] or frames[1:]
+    mine = [frame for frame in frames if frame.filename == home]
     where = ""
     if mine:
         line = (mine[-1].line or linecache.getline(mine[-1].filename, mine[-1].lineno or 0)).strip()
@@ -213,6 +222,13 @@ def _explained(error: BaseException, answer: Callable[..., Any]) -> str:
     if isinstance(error, TypeError) and len(frames) == 1:
         return f"It cannot be called as the task says: {error}"
     return f"{kind}{where or ': '}{kind + ': ' if where else ''}{error}"
+
+
+def _home(answer: Callable[..., Any]) -> str | None:
+    """The cell in which the answer is written: below its decorators, and of a class that of its methods."""
+    answer = inspect.unwrap(answer)
+    parts = vars(answer).values() if isinstance(answer, type) else [answer]
+    return next((part.__code__.co_filename for part in parts if hasattr(part, "__code__")), None)
 
 
 def _throw(thread: threading.Thread, error: type[BaseException]) -> None:

@@ -63,7 +63,7 @@ def _list() -> int:
         (
             exercise.notebook,
             exercise.name,
-            "★" * exercise.difficulty + "☆" * (3 - exercise.difficulty),
+            exercise.stars,
             str(exercise.minutes),
             exercise.title,
         )
@@ -77,11 +77,12 @@ def _status() -> int:
     from tinyphi.course import progress
     from tinyphi.course.exercise import all_exercises
 
-    exercises, records = all_exercises(), progress.read()
-    rows, left = [], 0
-    for exercise in exercises:
+    records = progress.read()
+    rows, passed, left = [], 0, 0
+    for exercise in all_exercises():
         record = records.get(exercise.name, progress.Record())
         minutes = 0 if record.passed else exercise.minutes
+        passed += bool(record.passed)
         left += minutes
         rows.append(
             (
@@ -94,8 +95,7 @@ def _status() -> int:
             )
         )
     _print_table(("notebook", "exercise", "passed", "tries", "last try", "minutes left"), rows)
-    passed = sum(1 for exercise in exercises if records.get(exercise.name, progress.Record()).passed)
-    print(f"\n{passed} of {len(exercises)} passed, {left} minutes left")
+    print(f"\n{passed} of {len(rows)} passed, {left} minutes left")
     return 0
 
 

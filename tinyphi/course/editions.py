@@ -92,9 +92,8 @@ def without_solutions(text: str) -> str:
 
 def _note(exercise: Exercise) -> str:
     """For the instructor: minutes, difficulty, and what each known wrong answer is told."""
-    stars = "★" * exercise.difficulty + "☆" * (3 - exercise.difficulty)
     lines = [
-        f"**For the instructor** · `{exercise.name}` · {stars} · {exercise.minutes} minutes",
+        f"**For the instructor** · `{exercise.name}` · {exercise.stars} · {exercise.minutes} minutes",
         "",
         "The check recognises:",
         "",

@@ -73,31 +73,13 @@ def _graded(exercise: Exercise) -> list[Any]:
         "from tinyphi.course.grading import require\n\n"
         f'require("{exercise.name}", {exercise.stub_function.__name__})'
     )
-    common = {"schema_version": 3, "task": False}
     return [
-        new_code_cell(
-            answer,
-            metadata={
-                "nbgrader": {
-                    **common,
-                    "grade_id": identity,
-                    "solution": True,
-                    "grade": False,
-                    "locked": False,
-                }
-            },
-        ),
-        new_code_cell(
-            test,
-            metadata={
-                "nbgrader": {
-                    **common,
-                    "grade_id": f"{identity}-test",
-                    "solution": False,
-                    "grade": True,
-                    "locked": True,
-                    "points": exercise.difficulty,
-                }
-            },
-        ),
+        new_code_cell(answer, metadata=_role(identity, graded=False)),
+        new_code_cell(test, metadata=_role(f"{identity}-test", graded=True, points=exercise.difficulty)),
     ]
+
+
+def _role(identity: str, graded: bool, **points: int) -> dict[str, Any]:
+    """What nbgrader reads in a cell's metadata: an answer, which is open, or a test, which is locked."""
+    facts = {"schema_version": 3, "task": False, "grade_id": identity}
+    return {"nbgrader": {**facts, "solution": not graded, "grade": graded, "locked": graded, **points}}

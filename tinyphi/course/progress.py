@@ -45,10 +45,13 @@ def read() -> dict[str, Record]:
 
 
 def note(name: str, passed: bool) -> None:
-    """Count one try at an exercise. Written to a temporary name first, so that nothing is lost half-way."""
+    """Count one try at an exercise. Written to a temporary name first, so that nothing is lost half-way.
+
+    Raises OSError where it cannot be written, or where another process holds the file for ten seconds.
+    """
     path, today = file(), date.today().isoformat()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with FileLock(f"{path}.lock", timeout=10):
         records = read()
         record = records.setdefault(name, Record())
         record.tries += 1

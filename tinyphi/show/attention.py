@@ -11,6 +11,7 @@ from torch.nn.functional import adaptive_max_pool2d, pad
 
 from tinyphi.errors import InputError
 from tinyphi.show import style
+from tinyphi.show.given import check_sources
 from tinyphi.show.live import Live, pack
 from tinyphi.show.view import View
 
@@ -22,6 +23,7 @@ MOST_TOKENS_SMALL = 32  # in the small pictures of many heads
 _ROWS_OF_TEXT = 12
 _THUMBNAIL_BYTES = 300_000  # small pictures of all heads of all layers
 _EXACT_BYTES = 1_500_000  # queries and keys that travel with the page; base64 makes a third more of them
+_PARTS = ("rotated_queries", "rotated_keys", "scores", "weights")
 _PATTERNS = {  # how the text and the ranking call them
     "entropy": "entropy",
     "first": "first token",
@@ -79,13 +81,13 @@ def attention_head(weights: Tensor, labels: Sequence[str]) -> View:
         shape = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
         raise InputError(f"{usage}; this is {shape}.")
     values = weights.detach().to("cpu", torch.float64)
-    _check_sizes(values.shape[0], values.shape[1], labels)
+    check_sources(values.shape[0], values.shape[1], labels)
     if not bool(((values >= 0) & (values <= 1.001)).all()):
         raise InputError(
             f"attention weights lie between 0 and 1, not {values.min():.4g} to {values.max():.4g}; "
             "if they are scores, take the softmax first."
         )
-    window = values[-MOST_TOKENS:, -MOST_TOKENS:]
+    window = values[-MOST_TOKENS:, -MOST_TOKENS:].clone()  # a view would keep all of a long text alive
     columns = list(labels)[-MOST_TOKENS:]
     rows = columns[-window.shape[0] :]
     note = f", the last {window.shape[1]} tokens shown" if window.shape != values.shape else ""
@@ -148,7 +150,7 @@ def induction_targets(labels: Sequence[str]) -> Tensor:
 class _Pass:
     """The attention of one row of a forward pass."""
 
-    trace: Mapping[str, Tensor]
+    parts: Mapping[str, Tensor]  # those of _PARTS, of all layers
     labels: list[str]
     row: int
     layers: int
@@ -168,9 +170,11 @@ class _Pass:
         batch, heads, queries, sources = trace["layers.0.attention.weights"].shape
         if not 0 <= row < batch:
             raise InputError(f"row {row} of a batch of {batch}: rows count from 0.")
-        _check_sizes(queries, sources, labels)
+        check_sources(queries, sources, labels)
         mask = trace["mask"][row].detach().cpu()
-        return cls(trace, list(labels), row, layers, heads, mask)
+        # Not the whole trace: the view keeps what it needs for as long as its widget's kernel runs.
+        parts = {name: trace[name] for name in trace if name.rpartition(".")[2] in _PARTS}
+        return cls(parts, list(labels), row, layers, heads, mask)
 
     def layer(self, layer: int) -> Tensor:
         """The weights (h t s) of a layer."""
@@ -192,7 +196,7 @@ class _Pass:
         return self.layer(layer)[head].double()
 
     def part(self, layer: int, name: str) -> Tensor:
-        return self.trace[f"layers.{layer}.attention.{name}"][self.row].detach().cpu()
+        return self.parts[f"layers.{layer}.attention.{name}"][self.row].detach().cpu()
 
     def exact(self, layer: int, head: int) -> dict[str, Tensor]:
         """What the weights of a head can be computed from: queries (t c) and keys (s c).
@@ -236,13 +240,6 @@ class _Pass:
         layer, head = int(question["layer"]), int(question["head"])
         tensors = {name: pack(part, "float32") for name, part in self.exact(layer, head).items()}
         return {"tensors": tensors, "differs": self.differs(layer, head) > 0}
-
-
-def _check_sizes(queries: int, sources: int, labels: Sequence[str]) -> None:
-    if queries > sources:
-        raise InputError(f"{queries} queries but only {sources} source tokens.")
-    if isinstance(labels, str) or len(labels) != sources:
-        raise InputError(f"{len(labels)} labels for {sources} source tokens: give one text per source token.")
 
 
 def _habits(scores: dict[str, Tensor], head: int) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tinyphi.errors import InputError
 from tinyphi.show import style
+from tinyphi.show.given import in_bytes
 from tinyphi.show.live import Live
 from tinyphi.show.view import View
 
@@ -48,21 +49,15 @@ def cache_filling(snapshots: Sequence[Snapshot]) -> View:
     shown = snapshots[::every] if every == 1 else [*snapshots[:-1:every], snapshots[-1]]
     data = {
         name: [getattr(one, name) for one in shown]
-        for name in ("tokens", "stored", "room", "bytes", "window", "long_factors")
+        for name in ("tokens", "stored", "room", "window", "long_factors")
     }
+    data["memory"] = [in_bytes(one.bytes) for one in shown]
     last = snapshots[-1]
     alt = (
         f"A key/value cache over {len(snapshots)} steps: at the end {last.stored} tokens stored, room for "
-        f"{last.room}, {last.tokens - last.stored} dropped, {size(last.bytes)}."
+        f"{last.room}, {last.tokens - last.stored} dropped, {in_bytes(last.bytes)}."
     )
     return View(_digest(snapshots), alt, lambda: _draw(shown), live=Live("cache", data))
-
-
-def size(count: int) -> str:
-    """Bytes in the unit in which they are a small number."""
-    if count < 1024:
-        return f"{count} bytes"
-    return f"{count / 1024:.1f} KiB" if count < 1024**2 else f"{count / 1024**2:.1f} MiB"
 
 
 def _digest(snapshots: list[Snapshot]) -> str:
@@ -70,7 +65,7 @@ def _digest(snapshots: list[Snapshot]) -> str:
     sees = "no window" if window is None else f"a window of {window} tokens"
     events = [(0, "")]
     for step in range(1, len(snapshots)):
-        what = happened(snapshots[step - 1], snapshots[step])
+        what = _happened(snapshots[step - 1], snapshots[step])
         if what or step == len(snapshots) - 1:
             events.append((step, what))
     left_out = len(events) - _LINES
@@ -83,13 +78,13 @@ def _digest(snapshots: list[Snapshot]) -> str:
     for step, what in events:
         one = snapshots[step]
         numbers = f"{one.tokens:>7} {one.stored:>7} {one.room - one.stored:>7} {one.tokens - one.stored:>8}"
-        lines.append(f"{step:>5} {numbers} {size(one.bytes):>10}  {what}".rstrip())
+        lines.append(f"{step:>5} {numbers} {in_bytes(one.bytes):>10}  {what}".rstrip())
     if left_out > 0:
         lines.insert(-1, f"    … {left_out} more at which something happened")
     return "\n".join(lines)
 
 
-def happened(before: Snapshot, now: Snapshot) -> str:
+def _happened(before: Snapshot, now: Snapshot) -> str:
     """What a step did besides storing its tokens."""
     events = []
     if now.room != before.room:
@@ -115,16 +110,8 @@ def _draw(snapshots: list[Snapshot]) -> "Figure":
     if visible != stored:
         name = "stored, outside of the window"
         axes.fill_between(steps, visible, stored, color=style.TINTS[0], label=name, **filled)
-    axes.fill_between(
-        steps,
-        stored,
-        room,
-        facecolor="white",
-        edgecolor=style.PALE,
-        hatch="////",
-        label="spare room",
-        **filled,
-    )
+    hatched: Any = {"facecolor": "white", "edgecolor": style.PALE, "hatch": "////"}
+    axes.fill_between(steps, stored, room, label="spare room", **hatched, **filled)
     axes.step(steps, room, where="post", color=style.INK, linewidth=1.2)
     if tokens != stored:
         axes.step(steps, tokens, where="post", color=style.RED, linewidth=1.2, label="seen so far")

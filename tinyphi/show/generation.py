@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tinyphi.errors import InputError
 from tinyphi.show import style
+from tinyphi.show.given import in_bytes
 from tinyphi.show.live import Live, pack
 from tinyphi.show.probabilities import entropy_bits
 from tinyphi.show.view import View
@@ -82,7 +83,7 @@ def _row(step: Any, decode: Callable[[int], str]) -> _Row:
     kept = step.kept.detach().cpu().bool()
     cut = values[~kept].sum().item()
     probability, entropy = values[step.id].item(), entropy_bits(values)
-    size = _size(step.cache_bytes)
+    size = in_bytes(step.cache_bytes)
     return _Row(decode(step.id), step.id, probability, entropy, cut, size, _settled(step))
 
 
@@ -92,12 +93,6 @@ def _settled(step: Any) -> str:
     others = [layer for layer, best in enumerate(step.lens.ids[:, 0].tolist()) if best != step.id]
     layer = others[-1] + 1 if others else 0
     return str(layer) if layer < len(step.lens.ids) else "–"
-
-
-def _size(count: int) -> str:
-    if count < 1024:
-        return f"{count} bytes"
-    return f"{count / 1024:.1f} KiB" if count < 1024**2 else f"{count / 1024**2:.1f} MiB"
 
 
 def _data(trace: Any, decode: Callable[[int], str]) -> dict[str, Any]:
@@ -116,7 +111,7 @@ def _data(trace: Any, decode: Callable[[int], str]) -> dict[str, Any]:
         "chosen": chosen.tolist(),
         "chosenLogits": pack(torch.stack([step.before_temperature[step.id].detach() for step in steps])),
         "chosenRanks": [int((s.before_temperature > s.before_temperature[s.id]).sum()) for s in steps],
-        "cache": [_size(step.cache_bytes) for step in steps],
+        "cache": [in_bytes(step.cache_bytes) for step in steps],
         "milliseconds": [round(1000 * step.seconds, 1) for step in steps],
         "settings": _settings(trace.sampler),
         "lens": _lens(steps),

@@ -1,4 +1,4 @@
-"""What several views ask of what they are given: finite tensors of the right axes, a label for each token."""
+"""What several views share: what they ask of tensors and labels, and how they write numbers."""
 
 from collections.abc import Sequence
 
@@ -31,14 +31,34 @@ def labels_for(labels: Sequence[str] | None, tokens: int) -> list[str]:
     """One text for each token, its number where none are given. Raises InputError for another count."""
     if labels is None:
         return [str(place) for place in range(tokens)]
-    if len(labels) != tokens:
+    if isinstance(labels, str) or len(labels) != tokens:
         raise InputError(f"{len(labels)} labels for {tokens} tokens: give one per token.")
     return list(labels)
+
+
+def check_sources(queries: int, sources: int, labels: Sequence[str] | None) -> None:
+    """For weights or masks (t s), whose queries are the last t of s tokens. Raises InputError otherwise."""
+    if queries > sources:
+        raise InputError(f"{queries} queries but only {sources} source tokens.")
+    if labels is not None and (isinstance(labels, str) or len(labels) != sources):
+        raise InputError(f"{len(labels)} labels for {sources} source tokens: give one text per source token.")
 
 
 def digits(value: float) -> str:
     """Four digits. What is round by nature, such as 1, looks the same when rounding makes it 0.99999."""
     return fixed(value, 1.01 * abs(value))
+
+
+def two_decimals(value: Tensor) -> str:
+    """For shares and cosines, whose scale is 1."""
+    return fixed(value.item(), 10.0)
+
+
+def in_bytes(count: int) -> str:
+    """Bytes in the unit in which they are a small number."""
+    if count < 1024:
+        return f"{count} bytes"
+    return f"{count / 1024:.1f} KiB" if count < 1024**2 else f"{count / 1024**2:.1f} MiB"
 
 
 def column(label: str, width: int = 14) -> str:

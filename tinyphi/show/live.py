@@ -7,6 +7,7 @@ runs on the same data, alone. Neither needs anything from another machine.
 import base64
 import html
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -59,8 +60,7 @@ def source(script: str) -> str:
 
 def page(live: Live, alt: str) -> str:
     """HTML that shows the view wherever it is put, and needs nothing else."""
-    data = json.dumps(live.data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    data = data.replace("<", "\\u003c")  # no text in the data can end the script element
+    data = _json(live).replace("<", "\\u003c")  # no text in the data can end the script element
     return (
         f'<div class="tinyphi-place" role="group" aria-label="{html.escape(alt)}"></div>\n'
         f"<script>(() => {{\n{source(live.script)}\n"
@@ -68,9 +68,13 @@ def page(live: Live, alt: str) -> str:
     )
 
 
+def _json(live: Live) -> str:
+    return json.dumps(live.data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def widget(live: Live) -> Any:
     """An anywidget that runs the script in JupyterLab and lets it ask the kernel."""
-    made = _widget_class()(_esm=source(live.script) + _IN_A_WIDGET, data=json.dumps(live.data))
+    made = _widget_class()(_esm=source(live.script) + _IN_A_WIDGET, data=_json(live))
     if live.answer is not None:
         answer = live.answer
 
@@ -128,8 +132,6 @@ def _widget_class() -> Any:
 
 def has_kernel() -> bool:
     """Whether this runs in a Jupyter kernel, where widgets have somebody to talk to."""
-    import sys
-
     if "IPython" not in sys.modules:
         return False
     from IPython import get_ipython

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tinyphi.errors import InputError
 from tinyphi.show import style
+from tinyphi.show.given import check_sources
 from tinyphi.show.live import Live, pack
 from tinyphi.show.view import View
 
@@ -93,10 +94,7 @@ def _checked(mask: Tensor, labels: Sequence[str] | None, segments: Tensor | None
             "For a mask of 0 and minus infinity, give mask == 0."
         )
     queries, sources = mask.shape
-    if queries > sources:
-        raise InputError(f"{queries} queries but only {sources} source tokens.")
-    if labels is not None and (isinstance(labels, str) or len(labels) != sources):
-        raise InputError(f"{len(labels)} labels for {sources} source tokens: give one text per source token.")
+    check_sources(queries, sources, labels)
     if segments is None:
         return mask.detach().cpu(), torch.ones(sources, dtype=torch.int64)
     if not isinstance(segments, Tensor) or segments.shape != (sources,) or segments.dtype.is_floating_point:
@@ -136,8 +134,8 @@ def _reasons(mask: Tensor, segments: Tensor, window: int | None) -> Tensor:
 
 
 def _kinds(reasons: Tensor) -> Tensor:
-    """The first reason of each pair, 0 for a visible one: (t s) → (t s)."""
-    kinds = torch.zeros_like(reasons)
+    """The first reason of each pair, 0 for a visible one: (t s) → (t s) uint8, for the view keeps it."""
+    kinds = torch.zeros_like(reasons, dtype=torch.uint8)
     for bit in reversed(_KINDS):
         kinds = torch.where((reasons & bit) > 0, bit, kinds)
     return kinds
@@ -161,15 +159,15 @@ def _draw(kinds: Tensor, names: list[str], words: dict[int, str]) -> "Figure":
     from matplotlib.patches import Patch
 
     order = list(_KINDS)
-    codes = torch.tensor(order).eq(kinds[..., None]).int().argmax(-1)
+    rows, columns = kinds.shape
+    every = math.ceil(columns / _MOST_CELLS)
+    codes = torch.tensor(order).eq(kinds[::every, ::every, None]).int().argmax(-1)
     colours = ListedColormap([_KINDS[bit][1] for bit in order])
-    rows, columns = codes.shape
     side = min(5.6, max(2.6, 0.32 * columns))
     figure = style.new_figure(side + 3.4, max(1.6, side * rows / columns) + 1.0)
     axes = figure.add_subplot()
-    every = math.ceil(columns / _MOST_CELLS)
     axes.imshow(
-        codes[::every, ::every].numpy(),
+        codes.numpy(),
         cmap=colours,
         vmin=-0.5,
         vmax=len(order) - 0.5,

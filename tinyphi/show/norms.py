@@ -46,8 +46,9 @@ def norms(before: Tensor, after: Tensor, labels: Sequence[str] | None = None) ->
         "after": pack(new[:shown, :channels]),
     }
     alt = f"Lengths of {len(old)} tokens before and after a norm, and the channels of one of them."
-    typical = int(lengths[0].sort(stable=True).indices[len(old) // 2])  # the one that the figure shows
-    return View(text, alt, lambda: _draw(names, old, new, lengths, typical), live=Live("norms", data))
+    token = int(lengths[0].sort(stable=True).indices[len(old) // 2])  # a typical one, for the figure
+    vectors = torch.stack((old[token], new[token]))  # the figure needs no others
+    return View(text, alt, lambda: _draw(names, lengths, token, vectors), live=Live("norms", data))
 
 
 def _length(vectors: Tensor) -> Tensor:
@@ -70,14 +71,15 @@ def _digest(names: list[str], old: Tensor, lengths: Tensor, longest: int) -> str
     return "\n".join(lines)
 
 
-def _draw(names: list[str], old: Tensor, new: Tensor, lengths: Tensor, token: int) -> "Figure":
+def _draw(names: list[str], lengths: Tensor, token: int, vectors: Tensor) -> "Figure":
+    """lengths (2 t) of all tokens before and after; vectors (2 d) of one of them."""
     figure = style.new_figure(8.0, 3.6)
     parts: Any = figure.subfigures(1, 2, width_ratios=[1, 1.15])
     left, right = parts
     _draw_lengths(left.subplots(), names, lengths)
     panels: Any = right.subplots(2, 1, sharex=True)
     for axes, vector, colour, name in zip(
-        panels, (old[token], new[token]), (style.BLUE, style.ORANGE), ("before", "after"), strict=True
+        panels, vectors, (style.BLUE, style.ORANGE), ("before", "after"), strict=True
     ):
         shown = vector[:MOST_CHANNELS].numpy()
         axes.vlines(range(len(shown)), 0, shown, color=colour, linewidth=0.9)

@@ -11,7 +11,7 @@ from tinyphi.errors import InputError
 from tinyphi.model.trace import Trace
 from tinyphi.show import style
 from tinyphi.show.digest import fixed
-from tinyphi.show.given import labels_for, row_of
+from tinyphi.show.given import labels_for, row_of, two_decimals
 from tinyphi.show.live import Live, pack
 from tinyphi.show.view import View
 
@@ -90,10 +90,6 @@ def _short(value: Tensor) -> str:
     return fixed(value.item())
 
 
-def _two(value: Tensor) -> str:
-    return fixed(value.item(), 10.0)  # two decimals
-
-
 def _digest(head: str, norms: Tensor, added: Tensor, cosine: Tensor) -> str:
     columns = "norm: first  median  largest   attention adds  cosine   MLP adds  cosine"
     lines = [head, f"layer  {columns}"]
@@ -104,7 +100,9 @@ def _digest(head: str, norms: Tensor, added: Tensor, cosine: Tensor) -> str:
         line += f" {_short(rest.median()):>7}  {_short(rest.max()):>7}"
         if layer > 0:
             numbers = [
-                _two(both[part, layer - 1, others].median()) for part in (0, 1) for both in (added, cosine)
+                two_decimals(both[part, layer - 1, others].median())
+                for part in (0, 1)
+                for both in (added, cosine)
             ]
             line += f"  {numbers[0]:>15}  {numbers[1]:>6}  {numbers[2]:>9}  {numbers[3]:>6}"
         lines.append(line)

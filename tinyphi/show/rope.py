@@ -8,8 +8,7 @@ from torch import Tensor
 
 from tinyphi.errors import InputError
 from tinyphi.show import style
-from tinyphi.show.digest import fixed
-from tinyphi.show.given import digits, finite
+from tinyphi.show.given import digits, finite, two_decimals
 from tinyphi.show.live import Live, pack
 from tinyphi.show.view import View
 
@@ -62,21 +61,17 @@ def _digest(head: str, speeds: Tensor, longer: Tensor | None) -> str:
     for pair in sorted({round(i * (count - 1) / (_LINES - 1)) for i in range(_LINES)}):
         speed = speeds[pair]
         also = "" if longer is None else f"  {digits(longer[pair].item()):>17}  {_wave(longer[pair]):>11}"
-        cosines = [_two(torch.cos(speed * distance)) for distance in _DISTANCES]
+        cosines = [two_decimals(torch.cos(speed * distance)) for distance in _DISTANCES]
         lines.append(
             f"{pair:>4}  {digits(speed.item()):>9}  {_wave(speed):>11}{also}{' ' * 20}{_row(cosines)}"
         )
     for name, values in (("", speeds), (", longer", longer)):
         if values is not None:
-            means = [_two(torch.cos(values * distance).mean()) for distance in _DISTANCES]
+            means = [two_decimals(torch.cos(values * distance).mean()) for distance in _DISTANCES]
             lines.append(
                 f"{f'mean of all pairs{name}':<{26 if longer is None else 58}}{' ' * 20}{_row(means)}"
             )
     return "\n".join(lines)
-
-
-def _two(value: Tensor) -> str:
-    return fixed(value.item(), 10.0)  # two decimals
 
 
 def _row(cells: tuple[int, ...] | list[str]) -> str:

@@ -15,10 +15,7 @@ BLUE, ORANGE, GREEN, PURPLE, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "
 INK, GREY, PALE = "#222222", "#767676", "#D9D9D9"
 TINTS = ("#D6EAF8", "#FCE8C3", "#D5F0E6", "#F6E1EC")  # backgrounds for black text
 SEQUENTIAL, DIVERGING = "Blues", "PuOr"
-SANS, MONO = (
-    "DejaVu Sans",
-    "DejaVu Sans Mono",
-)  # come with matplotlib, so every machine draws the same letters
+SANS, MONO = "DejaVu Sans", "DejaVu Sans Mono"  # come with matplotlib: the same letters on every machine
 
 _RULES = {
     "font.family": [SANS],

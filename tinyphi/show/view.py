@@ -6,6 +6,7 @@ import html
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +31,9 @@ class View:
     markup  HTML by hand, for views that are better read than drawn; it then stands for the figure.
     live    the interactive face, for notebooks (a widget) and for pages (`html()`).
 
-    In a notebook a view shows itself: live where a kernel runs, else its picture, `image/png` (which nbval
-    never compares, so pixels may differ between machines) or `text/html` (which it does compare, so markup
-    keeps to the digest's precision).
+    In a notebook a view shows itself: live where a kernel and anywidget are, else its picture, `image/png`
+    (which nbval never compares, so pixels may differ between machines) or `text/html` (which it does compare,
+    so markup keeps to the digest's precision).
     """
 
     text: str
@@ -56,7 +57,7 @@ class View:
         small = BytesIO()
         # Pillow's usual method spends its palette on what covers most pixels, and makes colour bars muddy.
         image = Image.open(raw).convert("RGB")
-        image = image.quantize(64, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
+        image = image.quantize(48, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
         image.save(small, format="png", optimize=True)
         return small.getvalue()
 
@@ -92,7 +93,7 @@ class View:
             notes["image/png"] = {"alt": self.alt}
         if living.has_kernel():
             self._keep()
-            if self.live is not None:
+            if self.live is not None and find_spec("anywidget") is not None:
                 bundle[_WIDGET] = self.widget()._repr_mimebundle_()[0][_WIDGET]
         return bundle, notes
 
@@ -102,4 +103,6 @@ class View:
         if folder and self.live is not None:
             name = hashlib.sha256(self.text.encode()).hexdigest()[:16]
             Path(folder).mkdir(parents=True, exist_ok=True)
-            Path(folder, f"{name}.html").write_text(self.html(), encoding="utf-8")
+            half_way = Path(folder, f"{name}.{os.getpid()}.tmp")  # several kernels may keep the same view
+            half_way.write_text(self.html(), encoding="utf-8")
+            half_way.replace(Path(folder, f"{name}.html"))

@@ -38,23 +38,28 @@ def weight_map(tensor: Tensor) -> View:
     far = (matrix.sub(matrix.mean()).abs() > 6 * deviation).sum().item()
     text = f"{digest(tensor, 'weights')}\nbeyond 6 standard deviations: {far} of {matrix.numel()}"
     cells, pooled = _cells(matrix, MOST_CELLS_LIVE)
+    fewer, coarse = _cells(matrix, MOST_CELLS)
+    shape = matrix.shape
     counts, edges = _histogram(matrix)
     data = {
-        "shape": list(matrix.shape),
+        "shape": list(shape),
         "cells": pack(cells),
         "pooled": pooled,
         "counts": counts.long().tolist(),
         "edges": [edges[0].item(), edges[-1].item()],
     }
     alt = f"Heat map and histogram of {text}"
-    return View(text, alt, lambda: _draw(matrix, counts, edges), live=Live("weights", data))
+    return View(text, alt, lambda: _draw(shape, fewer, coarse, counts, edges), live=Live("weights", data))
 
 
 def _cells(matrix: Tensor, most: int) -> tuple[Tensor, bool]:
-    """The values, or the root mean squares of blocks where a side has more than `most`; and which of both."""
+    """The values, or the root mean squares of blocks where a side has more than `most`; and which of both.
+
+    Always a copy: a view shows a weight as it was, and does not keep a large matrix.
+    """
     shape = (min(matrix.shape[0], most), min(matrix.shape[1], most))
     if shape == matrix.shape:
-        return matrix, False
+        return matrix.clone(), False
     return adaptive_avg_pool2d(matrix.square()[None], shape)[0].sqrt(), True
 
 
@@ -66,11 +71,11 @@ def _histogram(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return torch.histc(matrix, bins=_BINS, min=low, max=high), torch.linspace(low, high, _BINS + 1)
 
 
-def _draw(matrix: Tensor, counts: Tensor, edges: Tensor) -> "Figure":
+def _draw(shape: tuple[int, ...], cells: Tensor, pooled: bool, counts: Tensor, edges: Tensor) -> "Figure":
+    """shape (rows columns) of the matrix; counts and edges of its histogram."""
     figure = style.new_figure(7.6, 3.2)
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1], gridspec_kw={"wspace": 0.08})
-    rows, columns = matrix.shape
-    cells, pooled = _cells(matrix, MOST_CELLS)
+    rows, columns = shape
     if pooled:
         image = left.imshow(cells.numpy(), cmap=style.SEQUENTIAL, aspect="auto", extent=(0, columns, rows, 0))
         label = f"root mean square, {cells.shape[0]} × {cells.shape[1]} blocks"

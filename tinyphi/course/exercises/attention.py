@@ -3,8 +3,25 @@
 import weakref
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from tinyphi.course.exercise import Exercise, fail_if, misconception, near, tensor_of
+
+
+class _Watch(TorchFunctionMode):
+    """Notes the names of the torch functions that are called, and the size of the largest tensor they give."""
+
+    def __init__(self):
+        super().__init__()
+        self.names, self.largest = set(), 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.names.add(getattr(function, "__name__", ""))
+        if isinstance(result, torch.Tensor):
+            self.largest = max(self.largest, result.numel())
+        return result
+
 
 # ---------------------------------------------------------------------------------------------------------
 ex = Exercise(
@@ -29,7 +46,7 @@ ex = Exercise(
 @ex.stub
 def causal_mask(queries, keys):
     """(queries keys) bool: True where the query may see the key."""
-    ...
+    ...  # your code
 
 
 @ex.solution
@@ -122,7 +139,7 @@ ex = Exercise(
 @ex.stub
 def stable_softmax(scores):
     """(… s) → (… s): positive, each row adds up to 1."""
-    ...
+    ...  # your code
 
 
 @ex.solution
@@ -135,7 +152,13 @@ def stable_softmax(scores):
 @ex.judge
 def judge(f):
     small = torch.randn(2, 3, 5)
-    got = tensor_of(f(small), shape=(2, 3, 5))
+    with _Watch() as watch:
+        got = f(small)
+    fail_if(
+        any(name.endswith("softmax") for name in watch.names),
+        "You let torch compute the softmax. Write it with `exp`, a sum and a division.",
+    )
+    got = tensor_of(got, shape=(2, 3, 5))
     wanted = small.softmax(-1)
     if not near(got, wanted):
         sums = got.sum(-1)
@@ -166,14 +189,17 @@ def judge(f):
         "A row whose scores are all near −1000 becomes NaN, because each exp is 0 there. The largest score "
         "of the whole tensor does not help it: which row's maximum does?",
     )
-    fail_if(not near(got, large.softmax(-1)), "With large scores the weights are wrong.")
+    fail_if(not near(got, large.softmax(-1), 1e-3), "With large scores the weights are wrong.")
     hidden = torch.tensor([[0.5, float("-inf"), 1.0], [3.0, float("-inf"), float("-inf")]])
     got = f(hidden)
     fail_if(
         not got.isfinite().all(),
         "With a hidden score (−inf) in a row you get NaN. What do you subtract? It must be finite.",
     )
-    fail_if(not near(got, hidden.softmax(-1)), "A hidden score (−inf) should get the weight 0 exactly.")
+    fail_if(
+        not near(got, hidden.softmax(-1)) or (got[hidden.isneginf()] != 0).any(),
+        "A hidden score (−inf) should get the weight 0 exactly.",
+    )
 
 
 @ex.wrong("plain", says="exp(1000) is infinite")
@@ -191,6 +217,17 @@ def stable_softmax(scores):
 def stable_softmax(scores):
     powers = (scores - scores.amax(-2, keepdim=True)).exp()
     return powers / powers.sum(-2, keepdim=True)
+
+
+@ex.wrong("torch's own", says="let torch compute")
+def stable_softmax(scores):
+    return scores.softmax(-1)
+
+
+@ex.wrong("a little more than 0", says="0 exactly")
+def stable_softmax(scores):
+    powers = (scores - scores.amax(-1, keepdim=True)).exp() + 1e-8
+    return powers / powers.sum(-1, keepdim=True)
 
 
 @ex.wrong("one sum for all", says="weights together add up to 1")
@@ -214,7 +251,8 @@ ex = Exercise(
     minutes=15,
     task="""
     Write `one_head(queries, keys, values)` with queries `(t c)`, keys `(s c)` and values `(s v)`: the mixed
-    values `(t v)` of one causal head. The queries are the last t of the s tokens. Use what torch offers.
+    values `(t v)` of one causal head. The queries are the last t of the s tokens. Use what torch offers, but
+    do not look at `my_head`; see how much of it has stayed with you.
     """,
     hints=[
         "Five steps: scores, scale, mask, softmax, mix.",
@@ -227,7 +265,7 @@ ex = Exercise(
 @ex.stub
 def one_head(queries, keys, values):
     """(t c), (s c), (s v) → (t v)."""
-    ...
+    ...  # your code
 
 
 @ex.solution
@@ -263,6 +301,11 @@ def judge(f):
         fail_if(
             near(got, _head(queries, keys, values, scale=1 / 4)),
             "You divide by c. The spread of q·k grows with the *root* of c, so divide by that.",
+        )
+        fail_if(
+            any(near(got, _head(queries, keys, values, scale=n**-0.5)) for n in (3, 6)),
+            "You divide by the root of another number: of the values' channels, or of the tokens. What spreads "
+            "is a sum over the c channels of queries and keys.",
         )
         nothing = torch.zeros(6, 6, dtype=torch.bool)
         fail_if(
@@ -303,6 +346,13 @@ def one_head(queries, keys, values):
 @ex.wrong("divided by c", says="You divide by c")
 def one_head(queries, keys, values):
     scores = queries @ keys.T / queries.shape[-1]
+    hidden = torch.ones_like(scores).triu(1).bool()
+    return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ values
+
+
+@ex.wrong("root of the tokens", says="root of another number")
+def one_head(queries, keys, values):
+    scores = queries @ keys.T / keys.shape[0] ** 0.5
     hidden = torch.ones_like(scores).triu(1).bool()
     return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ values
 
@@ -365,7 +415,7 @@ ex = Exercise(
 @ex.stub
 def one_pass(query, blocks):
     """(c), pairs of (s c) and (s v) → (v)."""
-    ...
+    ...  # your code
 
 
 @ex.solution
@@ -381,15 +431,27 @@ def one_pass(query, blocks):
     return mixed / total
 
 
-def _watched(blocks, kept):
-    """The blocks one by one; puts a note into `kept` when one lives on after two more were asked for."""
-    earlier = []
-    for keys, values in blocks:
-        if len(earlier) > 1 and earlier[-2]() is not None:
-            kept.append("a block")
-        fresh = values.clone()
-        earlier.append(weakref.ref(fresh))
-        yield keys.clone(), fresh
+class _Watched:
+    """The blocks one by one, and once; notes when one lives on after two more were asked for."""
+
+    def __init__(self, blocks):
+        self.blocks, self.kept, self.begun = blocks, False, False
+
+    def __iter__(self):
+        fail_if(
+            self.begun,
+            "You go through the blocks a second time. They come once; the largest score must be found on the way.",
+        )
+        self.begun = True
+        return self._each()
+
+    def _each(self):
+        earlier = []
+        for keys, values in self.blocks:
+            self.kept |= len(earlier) > 1 and earlier[-2]() is not None
+            fresh = values.clone()
+            earlier.append(weakref.ref(fresh))
+            yield keys.clone(), fresh
 
 
 @ex.judge
@@ -408,10 +470,10 @@ def judge(f):
     fail_if(not near(whole, mixed(query)), "Already with a single block of 9 tokens the result is wrong.")
     blocks = [(keys[a:b], values[a:b]) for a, b in ((0, 2), (2, 6), (6, 9))]
     blocks.sort(key=lambda block: (block[0] @ query).max())  # so that the largest score rises
-    kept = []
-    got = tensor_of(f(query, _watched(blocks, kept)), shape=(3,))
+    watched = _Watched(blocks)
+    got = tensor_of(f(query, watched), shape=(3,))
     fail_if(
-        kept and near(got, mixed(query), 1e-4),
+        watched.kept and near(got, mixed(query), 1e-4),
         "The result is right, but you keep the blocks. Of 100,000 tokens there would be too many.",
     )
     means = torch.stack([(k @ query / 2).softmax(-1) @ v for k, v in blocks])
@@ -425,6 +487,14 @@ def judge(f):
             "Right for one block, wrong for three. When the largest score rises, what was remembered was "
             "computed relative to the old one. All of it?"
         )
+    many = [(torch.randn(2, 4), torch.randn(2, 3)) for _ in range(100)]
+    with _Watch() as watch:
+        f(query, _Watched(many))
+    fail_if(
+        watch.largest >= 100,
+        f"The result is right, but something grows with the text: of 100 blocks you have {watch.largest} numbers "
+        "in one tensor. What is remembered must be as large after the last block as after the first.",
+    )
     steep = f(200 * query, iter(blocks))
     fail_if(
         not steep.isfinite().all(),
@@ -472,6 +542,25 @@ def one_pass(query, blocks):
 def one_pass(query, blocks):
     keys, values = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     return (keys @ query / query.shape[-1] ** 0.5).softmax(-1) @ values
+
+
+@ex.wrong("joined as they come", says="grows with the text")
+def one_pass(query, blocks):
+    all_keys, all_values = torch.empty(0, query.shape[-1]), None
+    for keys, values in blocks:
+        all_keys = torch.cat((all_keys, keys))
+        all_values = values if all_values is None else torch.cat((all_values, values))
+    return (all_keys @ query / query.shape[-1] ** 0.5).softmax(-1) @ all_values
+
+
+@ex.wrong("two passes", says="a second time")
+def one_pass(query, blocks):
+    largest = max((keys @ query).max() for keys, values in blocks) / query.shape[-1] ** 0.5
+    total, mixed = 0.0, 0.0
+    for keys, values in blocks:
+        powers = (keys @ query / query.shape[-1] ** 0.5 - largest).exp()
+        total, mixed = total + powers.sum(), mixed + powers @ values
+    return mixed / total
 
 
 @ex.wrong("last block only", says="the others are forgotten")

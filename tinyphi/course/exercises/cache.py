@@ -106,89 +106,151 @@ def remember(cache, keys, values):
 
 
 # ---------------------------------------------------------------------------------------------------------------
-size = Exercise(
-    "cache.bytes",
+room = Exercise(
+    "cache.conversations",
     notebook="12_kv_cache",
-    title="What a conversation weighs",
-    difficulty=1,
-    minutes=10,
+    title="How many at once?",
+    difficulty=2,
+    minutes=15,
     task="""
-    Write `cache_bytes(config, tokens, bytes_per_number)`: how many bytes the keys and values of `tokens` tokens take in
-    a model with this `PhiConfig`. You need three of `config.num_hidden_layers`, `config.hidden_size`,
-    `config.num_attention_heads`, `config.num_key_value_heads`, `config.head_dim`.
+    A machine has `memory` bytes. The weights lie there once, `bytes_per_number` bytes a number; what is left is
+    for the caches of conversations of `tokens` tokens each, in the same precision. Write
+    `conversations(config, memory, tokens, bytes_per_number)`: how many fit at the same time, a whole number.
+    `config.parameter_count()` counts the numbers of the weights. In a model with a sliding window
+    (`config.sliding_window`, otherwise None) let a cache hold no more tokens than the window.
     """,
     hints=[
-        "One layer stores, for each token, one key and one value per *key/value* head.",
-        "How many numbers is one key? `config.head_dim`.",
-        "2 · layers · key/value heads · channels · tokens · bytes.",
+        "How many bytes does one conversation take? `bytes_per_token` above gives those of a token.",
+        "How many bytes are left beside the weights? If they do not even fit themselves, the answer is 0.",
+        "A cache holds `min(tokens, window)` tokens, if there is a window. Then `//`, which gives a whole number.",
     ],
 )
 
 
-@size.stub
-def cache_bytes(config, tokens, bytes_per_number):
-    """a PhiConfig, two numbers → bytes"""
+@room.stub
+def conversations(config, memory, tokens, bytes_per_number):
+    """a PhiConfig, three numbers → how many"""
     ...  # your code
 
 
-@size.solution
-def cache_bytes(config, tokens, bytes_per_number):
-    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    return per_token * tokens * bytes_per_number
+def _one_conversation(config, tokens, each, window=True, heads=None, parts=2):
+    held = min(tokens, config.sliding_window) if window and config.sliding_window else tokens
+    heads = heads or config.num_key_value_heads
+    return parts * config.num_hidden_layers * heads * config.head_dim * held * each
 
 
-@size.judge
-def judge_size(f):
-    for name, tokens, each in (
-        ("phi-3-mini-4k", 1, 2),
-        ("phi-3-medium-4k", 1, 2),
-        ("phi-3-medium-4k", 4096, 1),
+@room.solution
+def conversations(config, memory, tokens, bytes_per_number):
+    held = min(tokens, config.sliding_window) if config.sliding_window else tokens
+    numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * held
+    left = memory - config.parameter_count() * bytes_per_number
+    return max(left // (numbers * bytes_per_number), 0)
+
+
+@room.judge
+def judge_room(f):
+    for name, gigabytes, tokens, each in (
+        ("phi-3-medium-128k", 80, 16_000, 2),
+        ("phi-3-mini-4k", 24, 4096, 2),
+        ("phi-3-mini-128k", 24, 4096, 1),
+        ("smollm2-135m", 1, 1000, 4),
+        ("phi-3-mini-128k", 5, 1000, 2),
     ):
-        config = PhiConfig.preset(name)
-        got = number_of(f(config, tokens, each), name="number of bytes")
-        layers, kept, c = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
-        wanted = 2 * layers * kept * c * tokens * each
-        where = f"For {name}, {tokens} tokens of {each} bytes a number, {got:,.0f} is not right: "
-        fail_if(got == wanted / 2, where + "it is half. There are keys *and* values.")
+        config, memory = PhiConfig.preset(name), gigabytes * 10**9
+        weights = config.parameter_count() * each
+        left, one = memory - weights, _one_conversation(config, tokens, each)
+        wanted = max(left // one, 0)
+        got = number_of(f(config, memory, tokens, each), name="number of conversations")
+        if got == wanted:
+            continue
+        case = f"{name} on {gigabytes} GB, {tokens:,} tokens of {each} bytes a number: "
         fail_if(
-            kept != config.num_attention_heads and got * kept == wanted * config.num_attention_heads,
-            where
-            + f"you count all {config.num_attention_heads} query heads. Only {kept} heads have keys and values of "
-            "their own; that is what sharing them is for.",
+            left < 0,
+            case + "not even the weights fit, so no conversation does. There is no such thing as −1.",
+        )
+        fail_if(got == memory // one, case + "you forget that the weights must lie in the memory as well.")
+        fail_if(
+            got == memory // (one + weights),
+            case + "you give each conversation its own weights. All of them are read with the same ones.",
+        )
+        wide = left // _one_conversation(config, tokens, each, window=False)
+        fail_if(
+            wide != wanted and got == wide,
+            case + f"tokens outside the window of {config.sliding_window} need no room.",
         )
         fail_if(
-            got * layers == wanted,
-            where + f"that is one layer. Each of the {layers} layers has its own cache.",
+            got == left // _one_conversation(config, tokens, each, heads=config.num_attention_heads),
+            case + "you count the query heads. Only the key/value heads are stored.",
         )
         fail_if(
-            got * config.num_attention_heads == wanted * kept * config.hidden_size,
-            where + "head_dim times the heads *is* the width; you have counted it twice.",
+            got == left // _one_conversation(config, tokens, each, parts=1),
+            case + "you store keys or values, but it must be both.",
         )
         fail_if(
-            got != wanted and got in (wanted / tokens, wanted / each),
-            where + "it does not grow with the number of tokens or the bytes of a number.",
+            got == left // (one // config.num_hidden_layers),
+            case + "you count one layer. Each layer has keys and values of its own.",
         )
-        fail_if(got != wanted, where + f"it should be {wanted:,}.")
+        fail_if(
+            abs(got - left / one) < 1,
+            case + f"{left / one:.2f} of them would fit, so only {wanted:,} whole ones do.",
+        )
+        misconception(
+            case
+            + f"{left / 1e9:.2f} GB are left beside the weights, and one conversation takes {one / 1e9:.3f} GB, "
+            f"so {wanted:,} fit; you say {got:,.0f}."
+        )
 
 
-@size.wrong("only keys", says="keys *and* values")
-def cache_bytes(config, tokens, bytes_per_number):
-    return config.num_hidden_layers * config.num_key_value_heads * config.head_dim * tokens * bytes_per_number
+@room.wrong("no weights", says="you forget that the weights")
+def conversations(config, memory, tokens, bytes_per_number):
+    held = min(tokens, config.sliding_window) if config.sliding_window else tokens
+    numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * held
+    return memory // (numbers * bytes_per_number)
 
 
-@size.wrong("all query heads", says="query heads")
-def cache_bytes(config, tokens, bytes_per_number):
-    return 2 * config.num_hidden_layers * config.hidden_size * tokens * bytes_per_number
+@room.wrong("weights for each", says="its own weights")
+def conversations(config, memory, tokens, bytes_per_number):
+    held = min(tokens, config.sliding_window) if config.sliding_window else tokens
+    numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * held
+    return memory // ((numbers + config.parameter_count()) * bytes_per_number)
 
 
-@size.wrong("one layer", says="one layer")
-def cache_bytes(config, tokens, bytes_per_number):
-    return 2 * config.num_key_value_heads * config.head_dim * tokens * bytes_per_number
+@room.wrong("no window", says="need no room")
+def conversations(config, memory, tokens, bytes_per_number):
+    numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * tokens
+    left = memory - config.parameter_count() * bytes_per_number
+    return max(left // (numbers * bytes_per_number), 0)
 
 
-@size.wrong("forgets the tokens", says="does not grow")
-def cache_bytes(config, tokens, bytes_per_number):
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * bytes_per_number
+@room.wrong("query heads", says="you count the query heads")
+def conversations(config, memory, tokens, bytes_per_number):
+    held = min(tokens, config.sliding_window) if config.sliding_window else tokens
+    numbers = 2 * config.num_hidden_layers * config.hidden_size * held
+    left = memory - config.parameter_count() * bytes_per_number
+    return max(left // (numbers * bytes_per_number), 0)
+
+
+@room.wrong("keys only", says="it must be both")
+def conversations(config, memory, tokens, bytes_per_number):
+    held = min(tokens, config.sliding_window) if config.sliding_window else tokens
+    numbers = config.num_hidden_layers * config.num_key_value_heads * config.head_dim * held
+    left = memory - config.parameter_count() * bytes_per_number
+    return max(left // (numbers * bytes_per_number), 0)
+
+
+@room.wrong("rounded", says="whole ones do")
+def conversations(config, memory, tokens, bytes_per_number):
+    held = min(tokens, config.sliding_window) if config.sliding_window else tokens
+    numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * held
+    left = memory - config.parameter_count() * bytes_per_number
+    return max(round(left / (numbers * bytes_per_number)), 0)
+
+
+@room.wrong("below nothing", says="not even the weights fit")
+def conversations(config, memory, tokens, bytes_per_number):
+    held = min(tokens, config.sliding_window) if config.sliding_window else tokens
+    numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * held
+    return (memory - config.parameter_count() * bytes_per_number) // (numbers * bytes_per_number)
 
 
 # ---------------------------------------------------------------------------------------------------------------

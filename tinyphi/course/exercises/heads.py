@@ -31,7 +31,7 @@ ex = Exercise(
 @ex.stub
 def split_heads(fused, heads, key_heads):
     """(b t r) → (b heads t c), (b key_heads t c), (b key_heads t c)."""
-    ...
+    ...  # your code
 
 
 @ex.solution
@@ -72,6 +72,12 @@ def judge(f):
             "axis.",
         )
         within = rearrange(fused, "b t (c heads) -> b heads t c", c=channels)
+        grouped = rearrange(fused, "b t (n g c) -> b n g t c", n=key_heads, c=channels)
+        fail_if(
+            torch.equal(got[2], grouped[:, :, -1]),
+            "You take the heads group by group, each with its queries, key and value. Some models are stored so; here "
+            "all queries come first, then all keys, then all values.",
+        )
         fail_if(
             torch.equal(got[0], within[:, :heads]),
             "You take every n-th channel for a head. The channels of one head lie side by side.",
@@ -98,6 +104,12 @@ def split_heads(fused, heads, key_heads):
     parts = rearrange(fused, "b t (heads c) -> b heads t c", heads=heads + 2 * key_heads)
     queries, values, keys = torch.split(parts, [heads, key_heads, key_heads], dim=1)
     return queries, keys, values
+
+
+@ex.wrong("group by group", says="Some models are stored so")
+def split_heads(fused, heads, key_heads):
+    parts = rearrange(fused, "b t (n g c) -> b n g t c", n=key_heads, g=heads // key_heads + 2)
+    return parts[:, :, :-2].flatten(1, 2), parts[:, :, -2], parts[:, :, -1]
 
 
 @ex.wrong("every n-th channel", says="lie side by side")
@@ -132,7 +144,7 @@ ex = Exercise(
 @ex.stub
 def repeat_kv(keys, sharing):
     """(b n s c) → (b n·sharing s c)."""
-    ...
+    ...  # your code
 
 
 @ex.solution
@@ -206,7 +218,7 @@ ex = Exercise(
 @ex.stub
 def contributions(mixed, weight):
     """(b h t c), (d h·c) → (b h t d)."""
-    ...
+    ...  # your code
 
 
 @ex.solution
@@ -303,7 +315,7 @@ ex = Exercise(
 @ex.stub
 def cache_bytes(config, tokens, bytes_per_number):
     """Bytes of the keys and values, a whole number."""
-    ...
+    ...  # your code
 
 
 @ex.solution
@@ -390,7 +402,7 @@ ex = Exercise(
 @ex.stub
 def merge_kv(weight, groups, channels):
     """(n·c d) → (groups·c d)."""
-    ...
+    ...  # your code
 
 
 @ex.solution

@@ -65,7 +65,9 @@ def judge_unseen(f):
         )
         fail_if(
             torch.equal(got, speeds < 2 * torch.pi),
-            case + "you compare the speed itself. It is the angle of one token; how many tokens are there?",
+            case
+            + "in your answer no pair completes a turn. A speed is the angle of *one* token; how far has a pair "
+            "turned after all of them?",
         )
         misconception(case + f"{int(right.sum())} pairs do not complete a turn; you say {int(got.sum())}.")
 
@@ -279,15 +281,20 @@ def judge_moving(f):
     def turn_to(plain, angles):
         return turned(plain[None], angles.cos()[None], angles.sin()[None])[0]
 
-    for heads, t, c, gap in ((3, 4, 8, 5), (1, 1, 4, 2), (2, 6, 16, 100)):
+    for heads, t, c, gap, sinks in ((3, 4, 8, 5, 0), (1, 1, 4, 2, 0), (2, 6, 16, 100, 2)):
         plain, speeds = torch.randn(heads, t, c), 1 / 100 ** (2 * torch.arange(c // 2) / c)
-        old = torch.arange(t) + gap
+        old = torch.arange(t) + gap * (torch.arange(t) >= sinks)  # the first few may stay where they are
         new = torch.arange(t)
         keys, right = turn_to(plain, old[:, None] * speeds), turn_to(plain, new[:, None] * speeds)
         got = tensor_of(f(keys, speeds, old, new), shape=keys.shape)
         if near(got, right, 1e-4):
             continue
         fail_if(near(got, keys), "The keys are where they were. Nothing has been turned.")
+        fail_if(
+            any(near(got, turn_to(keys, (new - old)[[i] * t][:, None] * speeds), 1e-4) for i in (0, -1)),
+            f"From {old.tolist()} to {new.tolist()} you turn all tokens by the same angle. They do not all move equally "
+            "far: think of a cache that keeps the first tokens.",
+        )
         fail_if(
             near(got, turn_to(keys, new[:, None] * speeds), 1e-4),
             "You turn by the new position. But these keys have been turned by the old one already: turns add up.",
@@ -316,6 +323,14 @@ def _cos_sin(angles):
 @moving.wrong("by the new position", says="turns add up")
 def move(keys, speeds, old, new):
     angles = new[:, None] * speeds
+    first, second = keys.chunk(2, dim=-1)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+@moving.wrong("all equally far", says="do not all move equally far")
+def move(keys, speeds, old, new):
+    angles = (new - old)[-1] * speeds
     first, second = keys.chunk(2, dim=-1)
     cos, sin = angles.cos(), angles.sin()
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
@@ -440,7 +455,12 @@ def judge_stretching(f):
             + f"the wrong list at the boundary. Position {original - 1} is token number {original}; the long factors "
             "begin with the token after it.",
         )
-        fail_if(are(angles(positions, other)), case + "you chose the other list of factors.")
+        fail_if(
+            are(angles(positions, other)),
+            case
+            + "you chose the other list of factors. How long the text is, the last position tells; a call may bring "
+            "only its newest tokens.",
+        )
         fail_if(
             are(positions[:, None] * used / base ** (torch.arange(3) / 3)),
             case + "you multiply the speeds by the factors. Larger factors make the hands slower.",
@@ -448,7 +468,7 @@ def judge_stretching(f):
         fail_if(are(angles(positions, torch.ones(3))), case + "no factors are used at all.")
         misconception(
             case
-            + f"they differ; the first row of cos should be {_row(right[0].cos() * stretch)}, yours is {_row(cos[0])}."
+            + f"they differ; the last row of cos should be {_row(right[-1].cos() * stretch)}, yours is {_row(cos[-1])}."
         )
 
 

@@ -209,9 +209,10 @@ def judge_learning(f):
         ({"xy": 4, "zx": 1}, 2),
         ({"to": 7, "tot": 1}, 6),
         ({"a": 3}, 2),
+        ({"xa": 10, "ab": 5, "xab": 1}, 3),
         ({}, 1),
     ):
-        got = _list_of(f(counts, steps), tuple, "pairs")
+        got = _list_of(f(counts, steps), tuple, "pairs (tuples of two texts)")
         pieces = {word: tuple(word) for word in counts}
         at_first = _seen(pieces, counts)
         for step, pair in enumerate(got):
@@ -224,6 +225,11 @@ def judge_learning(f):
             if seen[pair] < max(seen.values()):
                 _explain_a_pair(case, pair, got[:step], seen, at_first, pieces)
             pieces = {word: merge(parts, pair) for word, parts in pieces.items()}
+        fail_if(
+            "xab" in counts and len(got) == 2,
+            f"From {counts}: in 'xab' the pieces 'xa' and 'b' are left, and you do not find them. A merge joins whole "
+            "pieces: ('a', 'b') must not take the end of 'xa'.",
+        )
         fail_if(
             len(got) < steps and _seen(pieces, counts),
             f"From {counts}: your list ends after {len(got)} merges, but there are still pairs to merge.",
@@ -288,6 +294,23 @@ def learn(counts, steps):
         for pair in zip(word, word[1:]):
             seen[pair] += count
     return [pair for pair, _ in seen.most_common(steps)]
+
+
+@learning.wrong("merges inside pieces", says="joins whole pieces")
+def learn(counts, steps):
+    pieces, merges = {word: " ".join(word) for word in counts}, []
+    for _ in range(steps):
+        seen = Counter()
+        for word, parts in pieces.items():
+            for pair in zip(parts.split(), parts.split()[1:]):
+                seen[pair] += counts[word]
+        if not seen:
+            break
+        merges.append(max(seen, key=seen.get))
+        pieces = {
+            word: parts.replace(" ".join(merges[-1]), "".join(merges[-1])) for word, parts in pieces.items()
+        }
+    return merges
 
 
 @learning.wrong("across words", says="across the border")
@@ -378,6 +401,12 @@ def judge_chatting(f):
             + "the user typed marks, and you made control tokens of them. Now the user speaks as the system.",
         )
         fail_if(
+            not set(got) & set(_CONTROL.values()),
+            case
+            + "there is no control token among your ids. `encode` spells the marks as ordinary text; `control` has "
+            "their ids.",
+        )
+        fail_if(
             _letters("\n")[0] in got,
             case
             + "there are newlines among your ids. Phi-3's control tokens swallow them, so it has never seen them "
@@ -406,6 +435,14 @@ def chat_ids(messages, encode, control):
     for part in text.replace("<|", "\0<|").replace("|>", "|>\0").split("\0"):
         ids += [control[part]] if part in control else encode(part)
     return ids
+
+
+@chatting.wrong("marks as text", says="no control token among your ids")
+def chat_ids(messages, encode, control):
+    ids = []
+    for message in messages:
+        ids += encode(f"<|{message['role']}|>") + encode(message["content"]) + encode("<|end|>")
+    return ids + encode("<|assistant|>")
 
 
 @chatting.wrong("newlines as tokens", says="newlines among your ids")

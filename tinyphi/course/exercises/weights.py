@@ -183,8 +183,19 @@ def judge_nibbles(f):
             near(got, (q - 8) * scale.view(torch.bfloat16).float()),
             "You read the scale as bfloat16. It is a float16: as wide, but with more digits and a smaller range.",
         )
+        unshifted = torch.cat((low, packed & 240), dim=1).float()
+        fail_if(
+            near(got, d * (unshifted - 8)),
+            "Your high nibbles are 16 times too large: `& 240` leaves them where they are. Move them down with `>> 4`.",
+        )
+        fail_if(
+            near(got, right, 3e-3),
+            "Nearly right: you calculate with 16-bit floats, which have 11 bits of precision. Make them float32 first.",
+        )
+        row, at = divmod(int((got - right).abs().argmax()), 32)
         misconception(
-            f"The first numbers should be {_few(right)}; yours are {_few(got)}. Is the scale the first two bytes?"
+            f"Number {at} of block {row} should be {right[row, at]:.3f}; yours is {got[row, at]:.3f}. Is the scale the "
+            "first two bytes?"
         )
 
 
@@ -211,6 +222,20 @@ def q4_0(blocks):
     scale = blocks[:, :2].contiguous().view(torch.float16).float()
     low, high = blocks[:, 2:] & 15, blocks[:, 2:] >> 4
     return scale * (torch.stack((low, high), dim=2).flatten(1).float() - 8)
+
+
+@nibbles.wrong("not shifted", says="16 times too large")
+def q4_0(blocks):
+    scale = blocks[:, :2].contiguous().view(torch.float16).float()
+    low, high = blocks[:, 2:] & 15, blocks[:, 2:] & 240
+    return scale * (torch.cat((low, high), dim=1).float() - 8)
+
+
+@nibbles.wrong("in half precision", says="11 bits of precision")
+def q4_0(blocks):
+    scale = blocks[:, :2].contiguous().view(torch.float16)
+    low, high = blocks[:, 2:] & 15, blocks[:, 2:] >> 4
+    return (scale * (torch.cat((low, high), dim=1).half() - 8)).float()
 
 
 @nibbles.wrong("high ones first", says="halves are exchanged")

@@ -26,7 +26,7 @@ ex = Exercise(
 @ex.stub
 def window_mask(tokens, window):
     """(tokens tokens) bool."""
-    ...
+    ...  # your code
 
 
 @ex.solution
@@ -48,6 +48,10 @@ def judge(f):
         fail_if(
             torch.equal(got, (distance >= 0) & (distance <= window)),
             case + "your tokens see one too many. The window counts the token itself.",
+        )
+        fail_if(
+            torch.equal(got, (distance >= 0) & (distance < window - 1)),
+            case + "your tokens see one too few. With a window of 1 a token would still see itself.",
         )
         fail_if(
             torch.equal(got, (distance > 0) & (distance <= window)),
@@ -79,6 +83,12 @@ def _same_block(tokens, window):
 def window_mask(tokens, window):
     distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
     return (distance >= 0) & (distance <= window)
+
+
+@ex.wrong("one too few", says="still see itself")
+def window_mask(tokens, window):
+    distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
+    return (distance >= 0) & (distance < window - 1)
 
 
 @ex.wrong("not itself", says="do not see themselves")
@@ -125,7 +135,7 @@ ex = Exercise(
 @ex.stub
 def receptive_field(window, layers):
     """A number of tokens."""
-    ...
+    ...  # your code
 
 
 @ex.solution
@@ -196,7 +206,7 @@ ex = Exercise(
 @ex.stub
 def sink_mask(tokens, window, kept):
     """(tokens tokens) bool."""
-    ...
+    ...  # your code
 
 
 @ex.solution
@@ -208,6 +218,16 @@ def sink_mask(tokens, window, kept):
 
 @ex.judge
 def judge(f):
+    positions = torch.arange(9)
+    distance = positions[:, None] - positions
+    fail_if(
+        torch.equal(
+            tensor_of(f(9, 5, 2), shape=(9, 9), dtype=torch.bool, name="mask"),
+            (distance >= 0) & ((distance < 5 - 2) | (positions < 2)),
+        ),
+        "With a window of 5 and 2 kept, yours sees only the 3 nearest: you take what is kept out of the window. "
+        "(The comparison above did so to be fair.) Here the window stays as wide as it was.",
+    )
     for tokens, window, kept in ((9, 2, 4), (6, 3, 1), (5, 2, 0), (4, 1, 4), (1, 1, 1)):
         got = tensor_of(f(tokens, window, kept), shape=(tokens, tokens), dtype=torch.bool, name="mask")
         positions = torch.arange(tokens)
@@ -250,6 +270,12 @@ def sink_mask(tokens, window, kept):
     return (distance >= 0) & ((distance < window) | (torch.arange(tokens)[:, None] < kept))
 
 
+@ex.wrong("a smaller window", says="as wide as it was")
+def sink_mask(tokens, window, kept):
+    distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
+    return (distance >= 0) & ((distance < window - kept) | (torch.arange(tokens) < kept))
+
+
 @ex.wrong("no window", says="the window itself is missing")
 def sink_mask(tokens, window, kept):
     distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
@@ -287,7 +313,7 @@ ex = Exercise(
 @ex.stub
 def segments_mask(segments, window):
     """(b t) int → (b t t) bool."""
-    ...
+    ...  # your code
 
 
 @ex.solution
@@ -324,6 +350,10 @@ def judge(f):
             f"With window {window} a token still sees its whole document: the window is missing.",
         )
         fail_if(torch.equal(got[real], (same & (distance.abs() < window))[real]), "The future is visible.")
+        fail_if(
+            torch.equal(got[real], (same & (distance >= 0) & (distance <= window))[real]),
+            f"With window {window} a token sees one too many. The window counts the token itself.",
+        )
         ordered = segments[:, :, None] >= segments[:, None, :]
         padded = (segments > 0)[:, None, :]
         fail_if(
@@ -349,6 +379,12 @@ def segments_mask(segments, window):
 def segments_mask(segments, window):
     distance = torch.arange(segments.shape[1])[:, None] - torch.arange(segments.shape[1])
     return (segments[:, :, None] == segments[:, None, :]) & (distance >= 0)
+
+
+@ex.wrong("one too many", says="sees one too many")
+def segments_mask(segments, window):
+    distance = torch.arange(segments.shape[1])[:, None] - torch.arange(segments.shape[1])
+    return (segments[:, :, None] == segments[:, None, :]) & (distance >= 0) & (distance <= window)
 
 
 @ex.wrong("padding hidden from itself", says="a row is empty")

@@ -45,22 +45,15 @@ class Trap:
     hides: str  # where it changes nothing at all, which is why it lasts
     shows: str  # what a user sees, and where a comparison finds it
     cure: str
-    first: str = (
-        ""  # last part of the name of the first intermediate that differs; "" outside the forward pass
-    )
+    first: str = ""  # how the name of the first intermediate that differs ends; "" outside the forward pass
     cause: str = ""  # how what `parity.bisect` says begins
     suspect: bool = False  # whether a mystery may be this one: the miniature model shows it
     changes: Callable[[], Iterable[Change]] = field(default=tuple, compare=False)
 
     def __repr__(self) -> str:
-        rows = [
-            ("mistake", self.mistake),
-            ("needs", self.needs),
-            ("hides", self.hides),
-            ("shows", self.shows),
+        lines = [
+            _row(label, getattr(self, label)) for label in ("mistake", "needs", "hides", "shows", "cure")
         ]
-        rows += [("cure", self.cure)]
-        lines = [_row(label, text) for label, text in rows]
         reading = [f"  {thread.title}: {thread.url}" for thread in self.happened]
         return "\n".join([f"trap {self.name!r}", *lines, "reading", *reading])
 

@@ -12,7 +12,6 @@ function draw({ data, el, ask }) {
     layer: data.layer, head: data.head, pattern: "induction" in data.scores ? "induction" : "previous",
     lines: false, top: queries - rows, left: sources - cols, at: null,
   };
-  const short = (text, most = 14) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
   const tokenName = (j) => `“${short(labels[j], 18)}” (${j})`;
 
   // ---- numbers -------------------------------------------------------------------------------------------
@@ -402,9 +401,8 @@ function draw({ data, el, ask }) {
 
   async function askKernel(layer, head) {
     let parts = null, problem = "";
-    try { parts = await ask({ layer, head }); } catch (error) { problem = error.message; }
-    if (parts === null) alone = true;
-    else exact.set(`${layer} ${head}`, { fine: true, differs: parts.differs, ...Object.fromEntries(Object.entries(parts.tensors).map(([name, part]) => [name, unpack(part).values])) });
+    try { parts = await ask({ layer, head }); alone = parts === null; } catch (error) { problem = error.message; }
+    if (parts) exact.set(`${layer} ${head}`, { fine: true, differs: parts.differs, ...Object.fromEntries(Object.entries(parts.tensors).map(([name, part]) => [name, unpack(part).values])) });
     if (layer !== state.layer || head !== state.head) return;
     softmaxes = new Map();
     drawLarge();

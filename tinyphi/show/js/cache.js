@@ -20,36 +20,18 @@ function draw({ data, el }) {
     x: { low: 0, high: Math.max(1, count - 1), label: "snapshot" }, y: { low: 0, high: most * 1.05, label: "tokens" } });
   time.watch(data.tokens.map((_, i) => i), (i) => { go(i); stepSlider.set(i); });
   const stepSlider = slider("snapshot", { min: 0, max: count - 1, value: step, testid: "step" }, go);
-  const key = (colour, words) => h("span", { style: { marginRight: "14px", whiteSpace: "nowrap" } }, h("span", { style: { color: colour } }, "■ "), words);
+  const square = (colour, words) => key(colour, words, "■");
+  const play = player("decode", { value: () => step, set: (i) => { go(i); stepSlider.set(i); }, most: count - 1,
+    by: Math.ceil(count / 240), every: 80, testid: "play" });
   const windowed = data.window.some((window) => window !== null);
   el.append(
-    h("div", { class: "controls" }, stepSlider, player()), numbers, slots.el,
-    h("div", { class: "quiet", style: { margin: "4px 0" } }, key(COLOURS.BLUE, "stored, seen by the next token"), windowed ? key(FILLS[OUTSIDE], "stored, outside of the window") : null,
-      key("#BDBDBD", "spare room"), each > 1 ? `one square is ${each} tokens` : "one square is one token"),
+    h("div", { class: "controls" }, stepSlider, play), numbers, slots.el,
+    h("div", { class: "quiet", style: { margin: "4px 0" } }, square(COLOURS.BLUE, "stored, seen by the next token"), windowed ? square(FILLS[OUTSIDE], "stored, outside of the window") : null,
+      square("#BDBDBD", "spare room"), each > 1 ? `one square is ${each} tokens` : "one square is one token"),
     time.el, details);
   update();
 
-  function player() {
-    let timer = null;
-    const stop = () => { clearInterval(timer); timer = null; made.textContent = "▶ decode"; };
-    const made = button("▶ decode", () => {
-      if (timer) return stop();
-      if (step === count - 1) step = -1;
-      made.textContent = "■ stop";
-      timer = setInterval(() => {
-        if (!el.isConnected || step >= count - 1) return stop();
-        go(Math.min(count - 1, step + Math.ceil(count / 240)));
-        stepSlider.set(step);
-      }, 80);
-    }, "play");
-    return made;
-  }
-
   function go(next) { step = next; update(); sayStep(); }
-
-  function memory(bytes) {
-    return bytes < 1024 ? `${bytes} bytes` : bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
-  }
 
   function saySlot(slot) {
     const first = data.tokens[step] - data.stored[step] + slot, kind = what(slot);
@@ -74,7 +56,7 @@ function draw({ data, el }) {
   function update() {
     const [tokens, stored, room] = [data.tokens[step], data.stored[step], data.room[step]];
     numbers.replaceChildren("seen ", h("b", {}, tokens), " tokens · stored ", h("b", {}, stored), " · spare ", h("b", {}, room - stored),
-      " · dropped ", h("b", {}, tokens - stored), " · memory ", h("b", {}, memory(data.bytes[step])), data.window[step] === null ? "" : ` · window ${data.window[step]}`);
+      " · dropped ", h("b", {}, tokens - stored), " · memory ", h("b", {}, data.memory[step]), data.window[step] === null ? "" : ` · window ${data.window[step]}`);
     slots.redraw();
     const stairs = (values) => values.map((value, i) => `${i ? `H${time.x(i).toFixed(1)}V` : `M${time.x(0)} `}${time.y(value).toFixed(1)}`).join("");
     const area = (values) => `${stairs(values)}V${time.y(0)}H${time.x(0)}Z`;

@@ -39,6 +39,12 @@ function start(place, data, ask) {
   draw({ data, el, ask });
 }
 
+// Rules for one kind of view, in which & stands for it. A notebook's views share its page, and must not dress each other.
+function dress(el, name, rules) {
+  el.classList.add(`tinyphi-${name}`);
+  el.append(h("style", {}, rules.replaceAll("&", `.tinyphi-view.tinyphi-${name}`)));
+}
+
 function build(node, attrs, children) {
   for (const [name, value] of Object.entries(attrs || {})) {
     if (value === null || value === undefined || value === false) continue;
@@ -79,6 +85,12 @@ const visible = (text) =>
   text.replace(/ /g, "·").replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/\r/g, "␍").replace(/[\p{C}\p{Z}]/gu,
     (letter) => `<U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}>`);
 
+// The beginning of a long text; letters stay whole.
+function short(text, most = 14) {
+  const letters = [...text];
+  return letters.length > most ? `${letters.slice(0, most - 1).join("")}…` : text;
+}
+
 const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
 
 function mix(stops, x) {
@@ -98,25 +110,22 @@ const diverging = (x) => mix(
   [[127, 59, 8], [224, 130, 20], [253, 184, 99], [247, 247, 247], [178, 171, 210], [128, 115, 172], [45, 0, 75]],
   (x + 1) / 2);
 
-// Controls. Each returns its element; `.set(value)` changes it without calling `onchange`.
+// Controls. Each returns its element; the `.set(value)` of a slider or toggle does not call `onchange`.
 function slider(label, { min, max, step = 1, value, format = String, testid }, onchange) {
   const shown = h("output", {}, format(value));
   const input = h("input", { type: "range", min, max, step, value, "aria-label": label, "data-testid": testid });
   input.addEventListener("input", () => { shown.textContent = format(+input.value); onchange(+input.value); });
   const el = h("label", {}, label, input, shown);
   el.set = (next) => { input.value = next; shown.textContent = format(+input.value); };
-  el.limit = (low, high) => { input.min = low; input.max = high; shown.textContent = format(+input.value); };
   return el;
 }
 
+// options: [[value, words]].
 function select(label, options, value, onchange, testid) {
-  const input = h("select", { "aria-label": label, "data-testid": testid }, options.map((option) =>
-    h("option", { value: option[0] ?? option, selected: (option[0] ?? option) === value },
-      Array.isArray(option) ? option[1] : option)));
+  const input = h("select", { "aria-label": label, "data-testid": testid },
+    options.map(([name, words]) => h("option", { value: name, selected: name === value }, words)));
   input.addEventListener("change", () => onchange(input.value));
-  const el = h("label", {}, label, input);
-  el.set = (next) => { input.value = next; };
-  return el;
+  return h("label", {}, label, input);
 }
 
 const button = (label, onclick, testid) => h("button", { type: "button", onclick, "data-testid": testid }, label);
@@ -128,6 +137,24 @@ function toggle(label, value, onchange, testid) {
   el.set = (next) => { input.checked = next; };
   return el;
 }
+
+// A button that moves value() on by `by` until it is pressed again, is at `most`, or the view is gone.
+function player(words, { value, set, most, by = 1, every, testid }) {
+  let timer = null;
+  const stop = () => { clearInterval(timer); timer = null; made.textContent = `▶ ${words}`; };
+  const step = () => (made.isConnected && value() < most ? set(Math.min(most, value() + by)) : stop());
+  const made = button(`▶ ${words}`, () => {
+    if (timer) return stop();
+    if (value() >= most) set(0);
+    made.textContent = "■ stop";
+    timer = setInterval(step, every);
+  }, testid);
+  return made;
+}
+
+// What a colour stands for, to put into a legend.
+const key = (colour, words, sign = "━") => h("span", { style: { marginRight: "14px", whiteSpace: "nowrap" } },
+  h("span", { style: { color: colour, fontWeight: "bold" } }, `${sign} `), words);
 
 // A box for the details of what the pointer is on; screen readers hear it change.
 function readout(text = "", testid = "readout") {
@@ -226,22 +253,25 @@ function heatmap({
     move(clamp(i + step[0], 0, rows - 1), clamp(j + step[1], 0, cols - 1));
   });
   redraw();
-  return { el: canvas, redraw, left, top, select: (i, j) => { at = i === null ? null : [i, j]; redraw(); } };
+  return { el: canvas, redraw, select: (i, j) => { at = [i, j]; mark(); } };
 }
 
-// Horizontal bars: [{ label, value, max, cut, chosen, note }]; `cut` is hatched, `chosen` marked.
-function bars(items, { width = 260, testid = null } = {}) {
-  return h("div", { "data-testid": testid }, items.map(({ label, value, max = 1, cut, chosen, note = "", title }) =>
+// Horizontal bars of shares: [{ label, value, chosen, note, title }]; the chosen one is marked.
+function bars(items, width) {
+  return h("div", {}, items.map(({ label, value, chosen, note, title }) =>
     h("div", { title, class: "mono", style: { display: "flex", alignItems: "center", gap: "6px", height: "18px" } },
       h("span", { style: { width: "110px", textAlign: "right", overflow: "hidden", whiteSpace: "nowrap", textOverflow: "ellipsis", flex: "none", fontWeight: chosen ? "bold" : "normal" } }, label),
       h("span", { style: { width: `${width}px`, flex: "none" } },
         h("span", { style: {
-          display: "block", height: "12px", width: `${clamp(value / max, 0, 1) * width}px`, minWidth: value > 0 ? "1px" : "0",
-          background: cut ? `repeating-linear-gradient(45deg, ${COLOURS.PALE} 0 4px, #fff 4px 7px)` : chosen ? COLOURS.ORANGE : COLOURS.BLUE,
-          outline: cut ? `1px solid ${COLOURS.GREY}` : "none",
+          display: "block", height: "12px", width: `${clamp(value, 0, 1) * width}px`, minWidth: value > 0 ? "1px" : "0",
+          background: chosen ? COLOURS.ORANGE : COLOURS.BLUE,
         } })),
       h("span", { style: { whiteSpace: "nowrap" } }, note))));
 }
+
+// A share as a percentage; `least` stands for what two decimals cannot show.
+const percent = (p, least = "< 0.01 %") =>
+  (p >= 0.0995 ? `${(100 * p).toFixed(1)} %` : p >= 5e-5 ? `${(100 * p).toFixed(2)} %` : least);
 
 // A number as a reader likes it: four digits, and a true minus sign.
 function fourDigits(value) {

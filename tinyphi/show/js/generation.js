@@ -84,8 +84,6 @@ function topP(items, p) {
   return (item, i) => parts[i];
 }
 
-const percent = (x) => x >= 0.9995 ? "100\u00a0%" : x >= 0.0995 ? `${(100 * x).toFixed(1)}\u00a0%`
-  : x >= 0.00095 ? `${(100 * x).toFixed(2)}\u00a0%` : x > 0 ? "<\u00a00.1\u00a0%" : "0";
 const CUT_NAMES = { top_k: "top-k", top_p: "top-p", min_p: "min-p", greedy: "greedy" };
 
 function draw({ data, el }) {
@@ -318,7 +316,8 @@ function draw({ data, el }) {
     go(at + move);
   });
 
-  el.append(h("style", {}, STYLE),
+  dress(el, "generation", STYLE);
+  el.append(
     h("div", { class: "controls" }, button("◀", () => go(at - 1), "back"), button("▶", () => go(at + 1), "on"), scrub,
       h("span", { class: "quiet" }, "or click a token; the darker its ground, the more surprising it was")),
     strip, curve,
@@ -329,38 +328,38 @@ function draw({ data, el }) {
 }
 
 const STYLE = `
-.tinyphi-view .strip { font: 13px/1.6 "DejaVu Sans Mono", Menlo, Consolas, monospace; white-space: pre-wrap; max-height: 172px; overflow-y: auto; position: relative;
+& .strip { font: 13px/1.6 "DejaVu Sans Mono", Menlo, Consolas, monospace; white-space: pre-wrap; max-height: 172px; overflow-y: auto; position: relative;
   padding: 2px 4px; margin-bottom: 4px; overflow-wrap: anywhere; }
-.tinyphi-view .prompt { color: #767676; }
-.tinyphi-view .token { cursor: pointer; border-radius: 2px; padding: 1px 0; box-shadow: inset -1px 0 #fff; }
-.tinyphi-view .token.later { color: #a5a5a5; }
-.tinyphi-view .token.now { outline: 2px solid #E69F00; outline-offset: 0; }
-.tinyphi-view .bar { display: flex; align-items: center; gap: 8px; height: 19px; }
-.tinyphi-view .bar .name { flex: 0 0 112px; text-align: right; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; }
-.tinyphi-view .bar .track { flex: 1 1 120px; position: relative; height: 13px; border-left: 1px solid #767676; }
-.tinyphi-view .bar .track span { position: absolute; left: 0; top: 0; height: 100%; }
-.tinyphi-view .bar .number { flex: 0 0 76px; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.tinyphi-view .bar.head { color: #595959; font-size: 12px; }
-.tinyphi-view .bar.head .track { border: 0; height: 18px; }
-.tinyphi-view .bar.head .track span:last-child { left: auto; right: 0; }
-.tinyphi-view .p { background: #0072B2; min-width: 1px; }
-.tinyphi-view .gain { background: #9ecae1; }
-.tinyphi-view .hatch, .tinyphi-view .cut .p { background: repeating-linear-gradient(45deg, #bdbdbd 0 3px, #fff 3px 6px); outline: 1px solid #767676; outline-offset: -1px; }
-.tinyphi-view .bar.cut { color: #595959; }
-.tinyphi-view .bar.chosen { background: #FDF3DF; }
-.tinyphi-view .bar.chosen .name { font-weight: bold; color: #222; }
-.tinyphi-view .bar.chosen .name span { border-bottom: 3px solid #E69F00; }
-.tinyphi-view .pane { flex: 1 1 380px; min-width: 0; }
-.tinyphi-view .choosing { margin-top: 8px; }
-.tinyphi-view .legend { display: flex; flex-wrap: wrap; gap: 0 14px; margin: 2px 0 8px; }
-.tinyphi-view .legend i { display: inline-block; width: 14px; height: 10px; margin-right: 4px; }
-.tinyphi-view .legend i.mark { height: 3px; vertical-align: middle; background: #E69F00; }
-.tinyphi-view .knobs { display: grid; grid-template-columns: auto 1fr; gap: 3px 10px; align-items: center; margin: 6px 0; }
-.tinyphi-view .knobs label { display: grid; grid-template-columns: 84px 130px 40px; }
-.tinyphi-view .knobs label:has([type=checkbox]) { display: inline-flex; }
-.tinyphi-view .knobs input[type=range] { width: 130px; }
-.tinyphi-view .layer { display: flex; gap: 2px; height: 17px; align-items: center; }
-.tinyphi-view .layer .number { flex: 0 0 22px; text-align: right; padding-right: 6px; color: #595959; }
-.tinyphi-view .chip { flex: 1 1 60px; max-width: 116px; min-width: 0; height: 16px; padding: 0 5px; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; line-height: 16px; }
-.tinyphi-view .chip.chosen { outline: 2px solid #E69F00; outline-offset: -2px; }
+& .prompt { color: #767676; }
+& .token { cursor: pointer; border-radius: 2px; padding: 1px 0; box-shadow: inset -1px 0 #fff; }
+& .token.later { color: #a5a5a5; }
+& .token.now { outline: 2px solid #E69F00; outline-offset: 0; }
+& .bar { display: flex; align-items: center; gap: 8px; height: 19px; }
+& .bar .name { flex: 0 0 112px; text-align: right; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; }
+& .bar .track { flex: 1 1 120px; position: relative; height: 13px; border-left: 1px solid #767676; }
+& .bar .track span { position: absolute; left: 0; top: 0; height: 100%; }
+& .bar .number { flex: 0 0 76px; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+& .bar.head { color: #595959; font-size: 12px; }
+& .bar.head .track { border: 0; height: 18px; }
+& .bar.head .track span:last-child { left: auto; right: 0; }
+& .p { background: #0072B2; min-width: 1px; }
+& .gain { background: #9ecae1; }
+& .hatch, & .cut .p { background: repeating-linear-gradient(45deg, #bdbdbd 0 3px, #fff 3px 6px); outline: 1px solid #767676; outline-offset: -1px; }
+& .bar.cut { color: #595959; }
+& .bar.chosen { background: #FDF3DF; }
+& .bar.chosen .name { font-weight: bold; color: #222; }
+& .bar.chosen .name span { border-bottom: 3px solid #E69F00; }
+& .pane { flex: 1 1 380px; min-width: 0; }
+& .choosing { margin-top: 8px; }
+& .legend { display: flex; flex-wrap: wrap; gap: 0 14px; margin: 2px 0 8px; }
+& .legend i { display: inline-block; width: 14px; height: 10px; margin-right: 4px; }
+& .legend i.mark { height: 3px; vertical-align: middle; background: #E69F00; }
+& .knobs { display: grid; grid-template-columns: auto 1fr; gap: 3px 10px; align-items: center; margin: 6px 0; }
+& .knobs label { display: grid; grid-template-columns: 84px 130px 40px; }
+& .knobs label:has([type=checkbox]) { display: inline-flex; }
+& .knobs input[type=range] { width: 130px; }
+& .layer { display: flex; gap: 2px; height: 17px; align-items: center; }
+& .layer .number { flex: 0 0 22px; text-align: right; padding-right: 6px; color: #595959; }
+& .chip { flex: 1 1 60px; max-width: 116px; min-width: 0; height: 16px; padding: 0 5px; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; line-height: 16px; }
+& .chip.chosen { outline: 2px solid #E69F00; outline-offset: -2px; }
 `;

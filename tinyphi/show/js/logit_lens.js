@@ -5,7 +5,6 @@ function draw({ data, el }) {
   const entropies = unpack(data.entropies).values, ranks = unpack(data.ranks).values, final = unpack(data.final).values;
   const [l, t, k] = ids.shape, most = Math.log2(data.vocabulary);
   const text = (id) => visible(data.texts[id]) || "∅";
-  const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(1)} %` : p >= 5e-5 ? `${(100 * p).toFixed(2)} %` : "< 0.01 %");
   const answer = (j) => ids.values[((l - 1) * t + j) * k];
 
   // Each way to colour: 0 … 1, where 1 is dark.
@@ -51,12 +50,12 @@ function draw({ data, el }) {
     cells[place].classList.add("now");
     const items = Array.from({ length: k }, (_, m) => {
       const id = ids.values[place * k + m], value = probabilities[place * k + m];
-      return { label: text(id), value, max: 1, chosen: id === answer(j), note: percent(value), title: `id ${id}` };
+      return { label: text(id), value, chosen: id === answer(j), note: percent(value), title: `id ${id}` };
     });
     const last = `“${text(answer(j))}”`;
     detail.say(
       h("div", {}, "after ", h("b", { class: "mono" }, visible(data.labels[j])), ", layer ", h("b", {}, data.names[i]), " would say:"),
-      bars(items, { width: 90 }),
+      bars(items, 90),
       h("div", {}, `entropy ${entropies[place].toFixed(2)} bits`),
       h("div", {}, i === l - 1 ? "This is the model's answer."
         : `The model's answer ${last} is here at rank ${ranks[place].toLocaleString("en")}, with ${percent(final[place])}.`),
@@ -78,7 +77,8 @@ function draw({ data, el }) {
   const scroll = h("div", { class: "scroll" }, table);
   requestAnimationFrame(() => { scroll.scrollLeft = scroll.scrollWidth; }); // the last token is the one that matters
   const scale = h("span", { class: "quiet", style: { display: "inline-flex", gap: "6px", alignItems: "center" } });
-  el.append(h("style", {}, STYLE),
+  dress(el, "lens", STYLE);
+  el.append(
     h("div", { class: "controls" },
       select("colour", Object.entries(WAYS).map(([name, [label]]) => [name, label]), way, (name) => { way = name; paint(); }, "colour"),
       scale, h("span", { class: "quiet" }, data.note)),
@@ -88,18 +88,18 @@ function draw({ data, el }) {
 }
 
 const STYLE = `
-.tinyphi-view .lens { display: flex; flex-wrap: wrap; gap: 12px; align-items: flex-start; }
-.tinyphi-view .scroll { flex: 1 1 0; min-width: min(300px, 100%); max-width: max-content; overflow: auto; max-height: 640px; }
-.tinyphi-view .side { flex: 0 0 290px; }
-.tinyphi-view .side .readout { min-height: 200px; }
-.tinyphi-view .grid { border-collapse: separate; border-spacing: 1px; cursor: crosshair; }
-.tinyphi-view .grid td { min-width: 58px; max-width: 92px; height: 17px; padding: 0 5px; text-align: center; overflow: hidden;
+& .lens { display: flex; flex-wrap: wrap; gap: 12px; align-items: flex-start; }
+& .scroll { flex: 1 1 0; min-width: min(300px, 100%); max-width: max-content; overflow: auto; max-height: 640px; }
+& .side { flex: 0 0 290px; }
+& .side .readout { min-height: 200px; }
+& .grid { border-collapse: separate; border-spacing: 1px; cursor: crosshair; }
+& .grid td { min-width: 58px; max-width: 92px; height: 17px; padding: 0 5px; text-align: center; overflow: hidden;
   white-space: nowrap; text-overflow: ellipsis; line-height: 17px; }
-.tinyphi-view .grid th { font-weight: normal; padding: 0 5px; line-height: 17px; background: #fff; color: #595959; }
-.tinyphi-view .grid tr:first-child th { position: sticky; top: 0; text-align: center; color: #222; font-weight: bold; max-width: 92px; overflow: hidden;
+& .grid th { font-weight: normal; padding: 0 5px; line-height: 17px; background: #fff; color: #595959; }
+& .grid tr:first-child th { position: sticky; top: 0; text-align: center; color: #222; font-weight: bold; max-width: 92px; overflow: hidden;
   white-space: nowrap; text-overflow: ellipsis; z-index: 1; }
-.tinyphi-view .grid th:first-child { position: sticky; left: 0; z-index: 1; }
-.tinyphi-view .grid td.answer { outline: 2px solid #E69F00; outline-offset: -2px; }
-.tinyphi-view .grid td.now { outline: 2px solid #222; outline-offset: -1px; }
-.tinyphi-view .scale { width: 90px; height: 10px; background: linear-gradient(90deg, rgb(247,251,255), rgb(158,202,225), rgb(66,146,198), rgb(8,48,107)); }
+& .grid th:first-child { position: sticky; left: 0; z-index: 1; }
+& .grid td.answer { outline: 2px solid #E69F00; outline-offset: -2px; }
+& .grid td.now { outline: 2px solid #222; outline-offset: -1px; }
+& .scale { width: 90px; height: 10px; background: linear-gradient(90deg, rgb(247,251,255), rgb(158,202,225), rgb(66,146,198), rgb(8,48,107)); }
 `;

@@ -4,7 +4,6 @@ function draw({ data, el }) {
   const { shape: [rows, cols], values: seen } = unpack(data.mask);
   const reasons = unpack(data.reasons).values;
   const labels = data.labels.map(visible), first = cols - rows;
-  const short = (text) => (text.length > 14 ? `${text.slice(0, 13)}…` : text);
   const most = Math.max(rows, cols) > 64 ? 48 : Math.max(rows, cols); // of a long text, a window moves over the map
   const high = Math.min(rows, most), wide = Math.min(cols, most);
   const state = { top: rows - high, left: cols - wide };
@@ -41,8 +40,8 @@ function draw({ data, el }) {
       rows: high, cols: wide, cell: clamp(Math.floor(410 / wide), 8, 34),
       value: (i, j) => (reasons[(state.top + i) * cols + state.left + j] ? kindOf(state.top + i, state.left + j) : 0),
       colour: (kind) => kinds[kind][1],
-      rowLabels: labels.slice(first + state.top, first + state.top + high).map(short),
-      colLabels: labels.slice(state.left, state.left + wide).map(short),
+      rowLabels: labels.slice(first + state.top, first + state.top + high).map((text) => short(text)),
+      colLabels: labels.slice(state.left, state.left + wide).map((text) => short(text)),
       onhover: (i, j) => say(state.top + i, state.left + j), label: "mask: queries by sources", testid: "map",
     });
     place.replaceChildren(map.el);

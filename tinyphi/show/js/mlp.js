@@ -15,7 +15,7 @@ function draw({ data, el }) {
   const shares = h("div", { "data-testid": "shares", style: { margin: "2px 0 4px" } });
   const map = heatmap({
     rows: tokens, cols: data.layers.length, cell: tokens > 24 ? 9 : 14, testid: "map", label: "share of gates nearly closed, tokens by layers",
-    value: (i, j) => packed.closed.values[j * tokens + i], rowLabels: labels.map((text) => text.slice(0, 14)), colLabels: data.layers.map(String),
+    value: (i, j) => packed.closed.values[j * tokens + i], rowLabels: labels.map((text) => short(text)), colLabels: data.layers.map(String),
     onhover: (i, j) => sayPlace(j, i), onclick: (i, j) => choose(j, i),
   });
   let dots = [], rows = [];

@@ -28,7 +28,7 @@ function draw({ data, el }) {
     const every = Math.ceil(count / 24);
     const plot = plotAxes({
       width: Math.max(250, Math.min(340, 60 + 20 * count)), height: 330, bottom: 96, testid: "lengths", label: "length of each token's vector, before and after",
-      x: { low: -0.6, high: count - 0.4, upright: true, ticks: labels.map((text, i) => [i, text.length > 12 ? text.slice(0, 11) + "…" : text]).filter((_, i) => i % every === 0) },
+      x: { low: -0.6, high: count - 0.4, upright: true, ticks: labels.map((text, i) => [i, short(text, 12)]).filter((_, i) => i % every === 0) },
       y: { low: Math.min(...finite, 1) / 1.6, high: Math.max(...finite, 1) * 1.6, log: true, label: "root mean square (log scale)" },
     });
     plot.watch(labels.map((_, i) => i), (i) => { choose(i); sayToken(i); });

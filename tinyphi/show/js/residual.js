@@ -37,7 +37,6 @@ function draw({ data, el }) {
   stream.el.addEventListener("pointerleave", () => update());
   for (const plot of [lengths, directions]) plot.watch(points.slice(0, layers), (at) => { step = at + 1; update(); say(); });
 
-  const key = (colour, words) => h("span", { style: { marginRight: "14px" } }, h("span", { style: { color: colour, fontWeight: "bold" } }, "━ "), words);
   const caption = h("div", { style: { margin: "6px 0 0" } });
   el.append(
     h("div", { class: "controls" }, tokenSlider, h("span", { class: "quiet" }, key(COLOURS.RED, "first token"), key("#9DB9CC", "other tokens"), key(COLOURS.INK, "chosen token"),

@@ -24,7 +24,7 @@ function draw({ data, el }) {
   };
   el.append(
     h("div", { class: "controls" }, sliders.query, sliders.key, sliders.shift),
-    h("div", { class: "controls" }, player("move both", "shift", 2000), player("move the query", "query", FURTHEST),
+    h("div", { class: "controls" }, moving("move both", "shift", 2000), moving("move the query", "query", FURTHEST),
       speeds[1] && select("dials turn at", [["0", "these speeds"], ["1", "the longer speeds"]], "0",
         (value) => { state.set = +value; update(); }, "speeds"),
       h("span", { class: "quiet" }, key(COLOURS.BLUE, "query"), key(COLOURS.ORANGE, "key"), key(COLOURS.GREEN, "angle between, and its cosine"))),
@@ -34,27 +34,9 @@ function draw({ data, el }) {
     details);
   update();
 
-  function key(colour, words) {
-    return h("span", { style: { marginRight: "12px" } }, h("span", { style: { color: colour, fontWeight: "bold" } }, "━ "), words);
-  }
-
-  // A button that moves a slider on, a token at a time, until it is pressed again.
-  function player(words, name, most) {
-    let timer = null;
-    const stop = () => { clearInterval(timer); timer = null; made.textContent = `▶ ${words}`; };
-    const step = () => {
-      if (!el.isConnected || state[name] >= most) return stop();
-      state[name] += 1;
-      sliders[name].set(state[name]);
-      update();
-    };
-    const made = button(`▶ ${words}`, () => {
-      if (timer) return stop();
-      if (state[name] >= most) state[name] = 0;
-      made.textContent = `■ ${words}`;
-      timer = setInterval(step, 120);
-    }, `play-${name}`);
-    return made;
+  function moving(words, name, most) {
+    const set = (tokens) => { state[name] = tokens; sliders[name].set(tokens); update(); };
+    return player(words, { value: () => state[name], set, most, every: 120, testid: `play-${name}` });
   }
 
   function dial(pair, onpoint) {

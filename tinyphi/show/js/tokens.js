@@ -54,15 +54,16 @@ function draw({ data, el }) {
     boxes[clamp(boxes.indexOf(document.activeElement) + step, 0, boxes.length - 1)].focus();
   } }, boxes);
   const each = data.count ? ` · ${data.letters} letters, ${data.bytes} bytes, ${(data.bytes / data.count).toFixed(1)} bytes a token` : "";
-  el.append(h("style", {}, STYLE), h("div", {}, h("b", {}, data.head), each), strip,
+  dress(el, "tokens", STYLE);
+  el.append(h("div", {}, h("b", {}, data.head), each), strip,
     data.note ? h("div", { class: "quiet" }, `… ${data.note}`) : "", detail);
 }
 
 const STYLE = `
-.tinyphi-view .strip { max-height: 320px; overflow-y: auto; padding: 2px; margin: 4px 0 8px; font-size: 13px; line-height: 1.3; }
-.tinyphi-view .token { display: inline-block; margin: 1px; padding: 1px 4px; cursor: default; }
-.tinyphi-view .token small { opacity: 0.75; font-size: 10.5px; }
-.tinyphi-view .token.now { box-shadow: 0 0 0 2px #222; position: relative; z-index: 1; }
-.tinyphi-view .token.same { box-shadow: 0 0 0 2px #D55E00; }
-.tinyphi-view .readout { min-height: 6em; }
+& .strip { max-height: 320px; overflow-y: auto; padding: 2px; margin: 4px 0 8px; font-size: 13px; line-height: 1.3; }
+& .token { display: inline-block; margin: 1px; padding: 1px 4px; cursor: default; }
+& .token small { opacity: 0.75; font-size: 10.5px; }
+& .token.now { box-shadow: 0 0 0 2px #222; position: relative; z-index: 1; }
+& .token.same { box-shadow: 0 0 0 2px #D55E00; }
+& .readout { min-height: 6em; }
 `;
