@@ -1,9 +1,14 @@
-"""What all tests share: a progress file of their own, a place for views, and each notebook's seconds."""
+"""What all tests share: their own progress file, a place for views, a browser, each notebook's seconds."""
 
 import os
+import re
+import shutil
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,6 +20,58 @@ GOAL = (
 # the notebooks are kept for the pages of the documentation, which are built without running anything again.
 os.environ["TINYPHI_PROGRESS"] = str(Path(tempfile.mkdtemp(prefix="tinyphi-")) / "progress.json")
 os.environ["TINYPHI_KEEP_VIEWS"] = str(Path(__file__).parents[1] / "docs" / "_build" / "views")
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+# JupyterLab's own complaints, which say nothing about a view.
+HARMLESS = re.compile(
+    r"favicon|ResizeObserver loop|service worker|source map|was preloaded using link preload"
+)
+
+
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running, which must not outlive the module
+def chromium() -> Iterator[Any]:
+    """A running browser. Without chromium: skipped on a learner's machine, an error in `.ci/run`."""
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        reason = "no chromium on this machine; on Debian: apt-get install chromium"
+        if os.environ.get("TINYPHI_NEED_BROWSER"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """An empty page. After the test: no error on the console, no request to another machine."""
+    page = chromium.new_page(viewport={"width": 1200, "height": 900})
+    errors: list[str] = []
+    elsewhere: list[str] = []
+
+    def watch(request: Any) -> None:
+        address = urlsplit(request.url)
+        if address.scheme in ("http", "https", "ws", "wss") and address.hostname not in (
+            "127.0.0.1",
+            "localhost",
+        ):
+            elsewhere.append(request.url)
+
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", watch)
+    page.set_default_timeout(30_000)
+    yield page
+    page.close()
+    assert [error for error in errors if not HARMLESS.search(error)] == []
+    assert elsewhere == []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

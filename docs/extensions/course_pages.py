@@ -6,7 +6,6 @@ the stored picture; and below it, folded, the digest.
 """
 
 import copy
-import hashlib
 import html
 import json
 import os
@@ -17,6 +16,8 @@ from typing import Any
 
 from api_pages import DOCS, write
 from references import referred
+
+from tinyphi.show.view import kept_name
 
 NOTEBOOKS = DOCS.parent / "notebooks"
 IFRAME = (
@@ -34,11 +35,6 @@ new ResizeObserver(tell).observe(document.body);
 def kept_views() -> Path:
     """Where test runs keep the HTML of the views that they displayed."""
     return Path(os.environ.get("TINYPHI_KEEP_VIEWS") or DOCS / "_build" / "views")
-
-
-def key(digest: str) -> str:
-    """The name under which a view is kept."""
-    return hashlib.sha256(digest.encode("utf-8")).hexdigest()[:16]
 
 
 def framed(view: str) -> str:
@@ -72,10 +68,10 @@ def as_page(
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             digest = "".join(data.get("text/plain", ""))
-            kept = (views / f"{key(digest)}.html").is_file()
+            kept = (views / f"{kept_name(digest)}.html").is_file()
             if kept or "image/png" in data:
                 output["data"] = {"text/html": _face(output, digest, kept) + folded(digest)}
-                shown |= {key(digest)} if kept else set()
+                shown |= {kept_name(digest)} if kept else set()
             elif "text/html" in data:
                 markup = "".join(data["text/html"])
                 output["data"] = {"text/html": f'<div class="tinyphi-markup">{markup}</div>'}
@@ -85,7 +81,7 @@ def as_page(
 def _face(output: dict[str, Any], digest: str, kept: bool) -> str:
     alt = output.get("metadata", {}).get("image/png", {}).get("alt") or digest.split("\n")[0]
     if kept:
-        return iframe(key(digest), alt, "../")
+        return iframe(kept_name(digest), alt, "../")
     picture = "".join("".join(output["data"]["image/png"]).split())
     return f'<img class="tinyphi-figure" alt="{html.escape(alt)}" src="data:image/png;base64,{picture}">'
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from course_pages import folded, framed, iframe, key
+from course_pages import folded, framed, iframe
 from docutils import nodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -21,6 +21,7 @@ from tinyphi import show
 from tinyphi.model.cache import CacheSnapshot
 from tinyphi.model.mask import positions_within, visible
 from tinyphi.model.rope import inverse_frequencies
+from tinyphi.show.view import kept_name
 from tinyphi.tokenizer import Piece
 from tinyphi.weights.catalog import CATALOG
 from tinyphi.weights.fetch import is_fetched
@@ -159,7 +160,7 @@ class ViewDirective(SphinxDirective):
         except Exception as error:  # in these pages a view that fails is a warning, and so an error
             _log.warning("the view %r: %r", self.arguments[0], error, location=self.get_location())
             return []
-        name = key(view.text)
+        name = kept_name(view.text)
         folder = Path(self.env.app.outdir) / "_static" / "views"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.html").write_text(framed(view.html()), encoding="utf-8")

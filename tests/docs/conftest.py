@@ -1,7 +1,6 @@
-"""The pages, built once as on a machine without the model; and the browser of `tests/browser`."""
+"""The pages, built once as on a machine without the model."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,11 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs" / "extensions"))
-
-_spec = importlib.util.spec_from_file_location("browser_fixtures", ROOT / "tests/browser/conftest.py")
-_browser = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_browser)
-chromium, page = _browser.chromium, _browser.page
 
 KEPT = '<div class="tinyphi-view" style="height:777px" id="kept">kept by a test run</div>'
 

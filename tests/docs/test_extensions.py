@@ -6,10 +6,12 @@ import re
 
 import pytest
 from api_pages import modules, write
-from course_pages import as_page, framed, key
+from course_pages import as_page, framed
 from docutils.core import publish_string
 from plain_docstrings import restructured
 from references import referred
+
+from tinyphi.show.view import kept_name
 
 DOCSTRING = """Keep it short: `x` and `y`s, *never* 2*3, name_ and a|b \\n.
 
@@ -114,14 +116,14 @@ NOTEBOOK["cells"][1]["outputs"][1]["metadata"] = {"image/png": {"alt": 'Two "quo
 
 def test_a_notebook_as_a_page(tmp_path):
     before = copy.deepcopy(NOTEBOOK)
-    (tmp_path / f"{key('two')}.html").write_text("<b>2</b>", encoding="utf-8")
+    (tmp_path / f"{kept_name('two')}.html").write_text("<b>2</b>", encoding="utf-8")
     page, shown = as_page(NOTEBOOK, tmp_path)
-    assert before == NOTEBOOK and shown == {key("two")}
+    assert before == NOTEBOOK and shown == {kept_name("two")}
     assert page["cells"][0]["source"] == "# A\n[b](../b.md) [c](../../LICENSE)\n\n*25 minutes · x*"
     first, second, third, fourth = (one["data"] for one in page["cells"][1]["outputs"])
     assert 'src="data:image/png;base64,iVBORw0="' in first["text/html"]
     assert "<pre>a &lt; b\nc</pre>" in first["text/html"]  # the digest, folded
-    assert f'src="../_static/views/{key("two")}.html"' in second["text/html"]
+    assert f'src="../_static/views/{kept_name("two")}.html"' in second["text/html"]
     assert (
         'title="Two &quot;quotes&quot;."' in second["text/html"] and "<pre>two</pre>" in second["text/html"]
     )

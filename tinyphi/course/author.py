@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("action", choices=["sync", "run", "measure"])
     parser.add_argument("notebooks", nargs="+", type=Path)
     options = parser.parse_args(arguments)
+    found = 0
     for path in options.notebooks:
         notebook = nbformat.read(path, as_version=4)
         if options.action == "measure":
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{path.name}: {path.stat().st_size:,} bytes, {_measured(notebook)}")
         for problem in problems:
             print(f"  {problem}")
-    return 0
+        found += len(problems)
+    return 1 if found else 0
 
 
 def sync(notebook: Any) -> None:

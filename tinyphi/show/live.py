@@ -104,8 +104,13 @@ export default {
     };
     model.on("msg:custom", hear);
     const ask = (question) => new Promise((done, fail) => {
-      waiting.set(++count, { done, fail });
-      model.send({ number: count, question });
+      const number = ++count;
+      waiting.set(number, { done, fail });
+      model.send({ number, question });
+      setTimeout(() => {
+        const late = "it is busy, or was restarted; then run this cell again.";
+        if (waiting.delete(number)) fail(new Error(late));
+      }, 20000);
     });
     start(el, JSON.parse(model.get("data")), ask);
     return () => model.off("msg:custom", hear);

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
+def kept_name(digest: str) -> str:
+    """The name under which the HTML of a view with this digest is kept for the documentation."""
+    return hashlib.sha256(digest.encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True, repr=False)
 class View:
     """One picture of one thing.
@@ -101,7 +106,7 @@ class View:
         """Leave the HTML face where the build of the documentation looks for it, named after the digest."""
         folder = os.environ.get("TINYPHI_KEEP_VIEWS")
         if folder and self.live is not None:
-            name = hashlib.sha256(self.text.encode()).hexdigest()[:16]
+            name = kept_name(self.text)
             Path(folder).mkdir(parents=True, exist_ok=True)
             half_way = Path(folder, f"{name}.{os.getpid()}.tmp")  # several kernels may keep the same view
             half_way.write_text(self.html(), encoding="utf-8")
