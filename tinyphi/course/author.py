@@ -40,14 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in options.notebooks:
         notebook = nbformat.read(path, as_version=4)
         if options.action == "measure":
-            print(f"| {path.stem} | {_promised_minutes(notebook)} | {_measured(notebook)} |")
+            print(f"| {path.stem} | {_promised_minutes(notebook)} | {' | '.join(_measured(notebook))} |")
             continue
         sync(notebook)
         if options.action == "run":
             run(notebook, path)
         save(notebook, path)
         problems = audit(path)
-        print(f"{path.name}: {path.stat().st_size:,} bytes, {_measured(notebook)}")
+        seconds, memory = _measured(notebook)
+        print(f"{path.name}: {path.stat().st_size:,} bytes, {seconds} s, {memory} MB")
         for problem in problems:
             print(f"  {problem}")
         found += len(problems)
@@ -169,9 +170,10 @@ def _promised_minutes(notebook: Any) -> str:
     return found[1] if found else "?"
 
 
-def _measured(notebook: Any) -> str:
+def _measured(notebook: Any) -> tuple[str, str]:
+    """Seconds and megabytes of the last run, as text."""
     found = notebook.metadata.get("tinyphi", {})
-    return f"{found.get('seconds', '?')} s | {found.get('memory_mb', '?')} MB"
+    return str(found.get("seconds", "?")), str(found.get("memory_mb", "?"))
 
 
 if __name__ == "__main__":
