@@ -151,7 +151,13 @@ def test_the_glossary_is_whole_and_in_alphabetical_order():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_relative_links_lead_to_files(page):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
-    missing = [link for link in links if not (page.parent / link).exists()]
+    made_by_the_build = ("api/", "notebooks/")  # which checks links to them itself
+    missing = [
+        link
+        for link in links
+        if not (page.parent / link).exists()
+        and not (page.name == "index.md" and link.startswith(made_by_the_build))
+    ]
     assert not missing
 
 
