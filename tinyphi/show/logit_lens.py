@@ -54,42 +54,44 @@ def logit_lens(
     64; of more than 33 (65) layers it shows every second, third, … and the last. Raises InputError for
     logits of another shape and for labels or names of another number.
     """
+    names = _checked(logits, labels, names, top)
+    layers, count, vocabulary = logits.shape
+    shown = _spread(layers, MOST_LAYERS_LIVE)
+    grid = _grid(logits[:, -MOST_TOKENS_LIVE:], shown, min(top, vocabulary))
+    names, labels = [names[layer] for layer in shown], list(labels)[-MOST_TOKENS_LIVE:]
+    seen = {token: decode(token) for token in sorted(set(grid.ids.flatten().tolist()))}
+    note = f"the last {len(labels)} shown" if len(labels) < count else ""
+    head = f"logit lens, {layers} layers, {count} tokens{', ' if note else ''}{note}; "
+    answer = style.visible(seen[int(grid.ids[-1, -1, 0])])
+    head += f"after {style.visible(labels[-1])} the answer is {answer}"
+    text = "\n".join([head, *_lines(grid, names, seen)])
+    alt = f"Grid of the {head}. " + _first_time(grid, names)
+    data = {"names": names, "labels": labels, "texts": seen, "vocabulary": vocabulary, "note": note}
+    live = Live("logit_lens", {**data, **_packed(grid)})
+    return View(text, alt, lambda: _draw(grid, names, labels, seen), live=live)
+
+
+def _checked(logits: Tensor, labels: Sequence[str], names: Sequence[str] | None, top: int) -> list[str]:
+    """The names of all layers, once everything fits together."""
     if not isinstance(logits, Tensor) or logits.dim() != 3 or logits.numel() == 0:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"logit_lens() takes logits (layers tokens vocabulary); this is {shape}.")
-    layers, count, vocabulary = logits.shape
+    layers, count, _ = logits.shape
     names = [str(layer) for layer in range(layers)] if names is None else list(names)
     for what, given, wanted in (("labels", labels, count), ("names", names, layers)):
         if len(given) != wanted:
             raise InputError(f"{len(given)} {what} for logits of shape {tuple(logits.shape)}: give {wanted}.")
     if type(top) is not int or not 1 <= top <= 10:
         raise InputError(f"top is {top!r}; it must be a whole number from 1 to 10.")
+    return names
 
-    shown = _spread(layers, MOST_LAYERS_LIVE)
-    grid = _grid(logits[:, -MOST_TOKENS_LIVE:], shown, min(top, vocabulary))
-    names, labels = [names[layer] for layer in shown], list(labels)[-MOST_TOKENS_LIVE:]
-    seen = {token: decode(token) for token in sorted(set(grid.ids.flatten().tolist()))}
-    answer = seen[int(grid.ids[-1, -1, 0])]
-    note = f", the last {len(labels)} shown" if len(labels) < count else ""
-    head = (
-        f"logit lens, {layers} layers, {count} tokens{note}; after {style.visible(labels[-1])} the answer is "
-    )
-    head += style.visible(answer)
-    text = "\n".join([head, *_lines(grid, names, seen)])
-    alt = f"Grid of the {head}. " + _first_time(grid, names)
-    data = {
-        "names": names,
-        "labels": labels,
-        "ids": pack(grid.ids, "int32"),
-        "probabilities": pack(grid.probabilities, "float16"),
-        "entropies": pack(grid.entropies, "float16"),
-        "ranks": pack(grid.ranks, "int32"),
-        "final": pack(grid.final, "float16"),
-        "texts": seen,
-        "vocabulary": vocabulary,
-        "note": note.removeprefix(", "),
+
+def _packed(grid: _Grid) -> dict[str, Any]:
+    """The grid for the live face: whole numbers as they are, the others in half precision."""
+    return {
+        name: pack(part, "float16" if part.is_floating_point() else "int32")
+        for name, part in grid._asdict().items()
     }
-    return View(text, alt, lambda: _draw(grid, names, labels, seen), live=Live("logit_lens", data))
 
 
 def _spread(count: int, most: int) -> list[int]:

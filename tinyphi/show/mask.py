@@ -57,32 +57,38 @@ def mask_map(
         raise InputError(f"window {window}: a query sees at least itself, so the smallest window is 1.")
     found = _window_of(mask, numbers) if window is None else window
     reasons = _reasons(mask, numbers, found)
-    queries, sources = mask.shape
-    names = [str(number) for number in range(sources)] if labels is None else list(labels)
-
+    names = [str(number) for number in range(mask.shape[1])] if labels is None else list(labels)
     kinds = _kinds(reasons)
     counts = {bit: int((kinds == bit).sum()) for bit in _KINDS}
     words = {bit: _KINDS[bit][2] + (f" of {found}" if bit == WINDOW else "") for bit in _KINDS}
-    used = [bit for bit in _KINDS if counts[bit]]
-    pairs = ", ".join(f"{counts[bit]} {words[bit]}" for bit in used)
-    first = f"mask, {queries} queries × {sources} sources: {pairs}"
+    used = {bit: words[bit] for bit in _KINDS if counts[bit]}
+    first = _first_line(mask, [f"{counts[bit]} {what}" for bit, what in used.items()])
+    legend = ", ".join(f"{_KINDS[bit][0]} {what}" for bit, what in used.items())
+    rows = [[bit, _KINDS[bit][1], words[bit], counts[bit]] for bit in _KINDS]
+    data = {"window": found, "kinds": rows, "counts": first}
+    data |= _live_part(mask, reasons, names, None if segments is None else numbers)
+    text = "\n".join([first, *_picture(kinds, names), legend])
+    return View(text, f"Map of a {first}.", lambda: _draw(kinds, names, used), live=Live("mask", data))
+
+
+def _first_line(mask: Tensor, pairs: list[str]) -> str:
+    queries, sources = mask.shape
+    line = f"mask, {queries} queries × {sources} sources: {', '.join(pairs)}"
     blind = int((~mask).all(dim=-1).sum())
     if blind:
-        first += f"; {blind} of {queries} queries see nothing at all (their softmax would be NaN)"
-    legend = ", ".join(f"{_KINDS[bit][0]} {words[bit]}" for bit in used)
-    text = "\n".join([first, *_picture(kinds, names), legend])
-    data = {
+        line += f"; {blind} of {queries} queries see nothing at all (their softmax would be NaN)"
+    return line
+
+
+def _live_part(mask: Tensor, reasons: Tensor, names: list[str], segments: Tensor | None) -> dict[str, Any]:
+    """The last tokens, as many as the live view shows."""
+    return {
         "labels": names[-_MOST_LIVE:],
-        "skipped": max(0, sources - _MOST_LIVE),
-        "segments": None if segments is None else numbers[-_MOST_LIVE:].tolist(),
-        "window": found,
+        "skipped": max(0, len(names) - _MOST_LIVE),
+        "segments": None if segments is None else segments[-_MOST_LIVE:].tolist(),
         "mask": pack(mask[-_MOST_LIVE:, -_MOST_LIVE:], "uint8"),
         "reasons": pack(reasons[-_MOST_LIVE:, -_MOST_LIVE:], "uint8"),
-        "kinds": [[bit, _KINDS[bit][1], words[bit], counts[bit]] for bit in _KINDS],
-        "counts": first,
     }
-    shown = {bit: words[bit] for bit in used}
-    return View(text, f"Map of a {first}.", lambda: _draw(kinds, names, shown), live=Live("mask", data))
 
 
 def _checked(mask: Tensor, labels: Sequence[str] | None, segments: Tensor | None) -> tuple[Tensor, Tensor]:

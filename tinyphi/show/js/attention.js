@@ -1,114 +1,224 @@
 // The explorer: the heads of a layer, one of them large (cells or lines), the way of one cell from q·k to its
 // weight, and a ranking of all heads.
+//
+// First the numbers (functions that know nothing of the page), then the parts of the picture, then draw(), which
+// puts them together. Two objects go through all of it:
+//   given  the data, unpacked; it does not change
+//   state  what the reader looks at: see beginning()
+// A part returns { el, update }: what to put into the page, and what brings it up to the state.
+// i is a query and j a source, of the whole text; row and col count inside the window that is shown large.
 
-function draw({ data, el, ask }) {
-  const labels = data.labels.map(visible);
-  const { layers, heads, channels, scale } = data;
-  const queries = data.queries, sources = labels.length, first = sources - queries; // of the query rows
-  const WINDOW = 32; // tokens of a long text that the large picture shows
-  const rows = queries > 40 ? WINDOW : queries, cols = sources > 40 ? WINDOW : sources;
-  const cell = clamp(Math.floor(410 / Math.max(cols, rows)), 11, 34);
-  const state = {
-    layer: data.layer, head: data.head, pattern: "induction" in data.scores ? "induction" : "previous",
-    lines: false, top: queries - rows, left: sources - cols, at: null,
-  };
-  const tokenName = (j) => `“${short(labels[j], 18)}” (${j})`;
+const WINDOW = 32; // tokens of a long text that the large picture shows
+const MAP = 200; // pixels: a side of the picture of the whole text
+const SIDE = 120, GAP = 170; // pixels: the texts on both sides of the lines, and what lies between
+const LETTERS = "font-family: 'DejaVu Sans Mono', Menlo, Consolas, monospace";
+const PALETTE = Array.from({ length: 256 }, (_, n) => blues(n / 255).match(/\d+/g).map(Number));
+const MEANINGS = {
+  first: "mean weight on the very first token, where a head with nothing to do parks it",
+  previous: "mean weight on the token before", itself: "mean weight on the token itself",
+  induction: "mean weight on what followed the last time the same token stood here",
+  sharp: "mean bits of a row: sharpest heads first", broad: "mean bits of a row: broadest heads first",
+};
 
-  // ---- numbers -------------------------------------------------------------------------------------------
+// ---- the numbers -----------------------------------------------------------------------------------------
 
-  const runs = Array.from({ length: queries }, () => []); // for each query the stretches of sources it may see
-  const stretches = unpack(data.visible).values;
-  for (let n = 0; n < stretches.length; n += 3) runs[stretches[n]].push([stretches[n + 1], stretches[n + 2]]);
-  const maySee = (i, j) => runs[i].some(([from, to]) => j >= from && j < to);
-
-  const exact = new Map(); // "layer head" → { queries, keys, fine } or { scores, fine }
-  function numbers() {
-    const name = `${state.layer} ${state.head}`;
-    if (!exact.has(name)) {
-      const group = `${state.layer} ${Math.floor((state.head * data.groups) / heads)}`;
-      const part = (kind, where) => data.exact[`${kind} ${where}`];
-      if (part("scores", name)) exact.set(name, { scores: unpack(part("scores", name)).values });
-      else if (part("queries", name)) {
-        exact.set(name, { queries: unpack(part("queries", name)).values, keys: unpack(part("keys", group)).values });
-      }
-    }
-    return exact.get(name);
-  }
-
-  function products(i, j) {
-    const { queries: q, keys: k } = numbers();
-    return Array.from({ length: channels }, (_, c) => q[i * channels + c] * k[j * channels + c]);
-  }
-
-  function score(i, j) {
-    const { queries: q, keys: k, scores } = numbers();
-    if (scores) return scores[i * sources + j];
-    let sum = 0;
-    for (let c = 0, a = i * channels, b = j * channels; c < channels; c++) sum += q[a + c] * k[b + c];
-    return sum * scale;
-  }
-
-  let softmaxes = new Map(); // of the chosen head: query → its row
-  function softmax(i) {
-    if (!softmaxes.has(i)) {
-      const exps = new Float64Array(sources);
-      let largest = -Infinity, where = 0, sum = 0;
-      for (const [from, to] of runs[i]) {
-        for (let j = from; j < to; j++) {
-          exps[j] = score(i, j);
-          if (exps[j] > largest) { largest = exps[j]; where = j; }
-        }
-      }
-      for (const [from, to] of runs[i]) {
-        for (let j = from; j < to; j++) { exps[j] = Math.exp(exps[j] - largest); sum += exps[j]; }
-      }
-      softmaxes.set(i, { exps, largest, where, sum });
-    }
-    return softmaxes.get(i);
-  }
-
+function unpacked(data) {
+  const { queries } = data, sources = data.labels.length;
   const thumbnails = unpack(data.thumbnails), [, , high, wide] = thumbnails.shape;
-  const thumbnail = (layer, head) =>
-    thumbnails.values.subarray((layer * heads + head) * high * wide, (layer * heads + head + 1) * high * wide);
-  function weight(i, j) { // exact where the numbers are here, else the largest of a block
-    if (numbers()) { const row = softmax(i); return row.exps[j] / row.sum; }
-    const y = Math.floor((i * high) / queries), x = Math.floor((j * wide) / sources);
-    return (thumbnail(state.layer, state.head)[y * wide + x] / 255) ** 2;
-  }
-  const factor = Number(scale.toPrecision(4));
-  const digits = (x, places = 2) => {
-    if (x === -Infinity) return "−∞";
-    if (x !== 0 && Math.abs(x) < 0.5 * 10 ** -places) return x.toExponential(1).replaceAll("-", "−");
-    return x.toFixed(Math.abs(x) >= 1000 ? 0 : places).replace("-", "−");
+  const rows = queries > 40 ? WINDOW : queries, cols = sources > 40 ? WINDOW : sources;
+  return {
+    ...data, labels: data.labels.map(visible), sources, rows, cols, long: rows < queries || cols < sources,
+    first: sources - queries, // where the queries begin among the sources
+    thumbnails: thumbnails.values, high, wide, // a small picture of each head
+    runs: runsOf(unpack(data.visible).values, queries),
+    factor: Number(data.scale.toPrecision(4)),
   };
+}
 
-  // ---- controls ------------------------------------------------------------------------------------------
+function beginning(given) {
+  return {
+    layer: given.layer, head: given.head, chosen: null, // what headOf() makes of the two
+    top: given.queries - given.rows, left: given.sources - given.cols, // the window's first query and source
+    at: null, // [i, j], the cell that is explained
+    lines: false, pattern: "induction" in given.scores ? "induction" : "previous",
+    alone: false, // true when no kernel answers
+  };
+}
 
-  const layerSlider = slider("layer", { min: 0, max: layers - 1, value: state.layer, testid: "layer" },
-    (layer) => go(layer, state.head));
-  const headSlider = slider("head", { min: 0, max: heads - 1, value: state.head, testid: "head" },
-    (head) => go(state.layer, head));
-  const lineToggle = toggle("lines instead of cells", false, (on) => { state.lines = on; drawLarge(); }, "lines");
-  const span = (from, count) => `${from}–${from + count - 1}`;
-  const topSlider = slider("queries", {
-    min: 0, max: queries - rows, value: state.top, format: (x) => span(first + x, rows), testid: "queries",
-  }, (top) => moveWindow(top, state.left));
-  const leftSlider = slider("sources", {
-    min: 0, max: sources - cols, value: state.left, format: (x) => span(x, cols), testid: "sources",
-  }, (left) => moveWindow(state.top, left));
+// For each query the stretches [from, to) of sources that it may see.
+function runsOf(stretches, queries) {
+  const runs = Array.from({ length: queries }, () => []);
+  for (let n = 0; n < stretches.length; n += 3) runs[stretches[n]].push([stretches[n + 1], stretches[n + 2]]);
+  return runs;
+}
 
-  // ---- the heads of the layer, as small pictures ---------------------------------------------------------
+const maySee = (given, i, j) => given.runs[i].some(([from, to]) => j >= from && j < to);
 
-  const palette = Array.from({ length: 256 }, (_, n) => blues(n / 255).match(/\d+/g).map(Number));
-  function paint(canvas, values) {
-    canvas.width = wide;
-    canvas.height = high;
-    const pen = canvas.getContext("2d"), image = pen.createImageData(wide, high);
-    for (let n = 0; n < values.length; n++) image.data.set([...palette[values[n]], 255], 4 * n);
-    pen.putImageData(image, 0, 0);
+// What the page holds of a head: its queries and keys, or its scores, or nothing. `known` remembers it.
+function numbersOf(given, known, layer, head) {
+  const name = `${layer} ${head}`, group = `${layer} ${Math.floor((head * given.groups) / given.heads)}`;
+  const part = (kind, where) => given.exact[`${kind} ${where}`];
+  if (!known.has(name) && part("scores", name)) known.set(name, { scores: unpack(part("scores", name)).values });
+  else if (!known.has(name) && part("queries", name)) {
+    known.set(name, { queries: unpack(part("queries", name)).values, keys: unpack(part("keys", group)).values });
   }
+  return known.get(name);
+}
 
-  const side = heads <= 12 ? 64 : heads <= 20 ? 48 : 36;
+// What q · k adds up, channel by channel.
+function products({ queries, keys }, channels, i, j) {
+  return Array.from({ length: channels }, (_, c) => queries[i * channels + c] * keys[j * channels + c]);
+}
+
+function scoreOf({ queries, keys, scores }, { sources, channels, scale }, i, j) {
+  if (scores) return scores[i * sources + j];
+  let sum = 0;
+  for (let c = 0, a = i * channels, b = j * channels; c < channels; c++) sum += queries[a + c] * keys[b + c];
+  return sum * scale;
+}
+
+// A row's softmax over the stretches it may see: weight j is exps[j] / sum; the largest score, and where it is.
+function softmaxOf(stretches, sources, score) {
+  const exps = new Float64Array(sources);
+  let largest = -Infinity, where = 0, sum = 0;
+  for (const [from, to] of stretches) {
+    for (let j = from; j < to; j++) {
+      exps[j] = score(j);
+      if (exps[j] > largest) { largest = exps[j]; where = j; }
+    }
+  }
+  for (const [from, to] of stretches) {
+    for (let j = from; j < to; j++) { exps[j] = Math.exp(exps[j] - largest); sum += exps[j]; }
+  }
+  return { exps, largest, where, sum };
+}
+
+function thumbnailOf({ thumbnails, heads, high, wide }, layer, head) {
+  const size = high * wide, from = (layer * heads + head) * size;
+  return thumbnails.subarray(from, from + size);
+}
+
+// One head: score(i, j), softmax(i) as above, and weight(i, j), which works without `numbers` too.
+function headOf(given, numbers, thumbnail) {
+  const rows = new Map(); // query → its softmax
+  const score = (i, j) => scoreOf(numbers, given, i, j);
+  function softmax(i) {
+    if (!rows.has(i)) rows.set(i, softmaxOf(given.runs[i], given.sources, (j) => score(i, j)));
+    return rows.get(i);
+  }
+  function weight(i, j) { // exact where the numbers are here, else the largest of a block
+    if (numbers) { const row = softmax(i); return row.exps[j] / row.sum; }
+    const y = Math.floor((i * given.high) / given.queries), x = Math.floor((j * given.wide) / given.sources);
+    return (thumbnail[y * given.wide + x] / 255) ** 2;
+  }
+  return { numbers, score, softmax, weight };
+}
+
+function inWindow({ rows, cols }, { at, top, left }) {
+  return at && at[0] >= top && at[0] < top + rows && at[1] >= left && at[1] < left + cols;
+}
+
+// The cell with the largest weight in the last row of the window.
+function strongest(given, { chosen, top, left }) {
+  const i = top + given.rows - 1;
+  let best = left;
+  for (let j = left; j < left + given.cols; j++) {
+    if (maySee(given, i, j) && chosen.weight(i, j) > chosen.weight(i, best)) best = j;
+  }
+  return [i, best];
+}
+
+// All heads by what they do, best first: { table, most, order, words(value) }; table[layer][head] is the value.
+function ranked(scores, pattern) {
+  const bits = pattern === "sharp" || pattern === "broad";
+  const table = scores[bits ? "entropy" : pattern];
+  const order = table.flatMap((row, layer) => row.map((value, head) => ({ layer, head, value })))
+    .sort((a, b) => (pattern === "sharp" ? a.value - b.value : b.value - a.value));
+  const words = (value) => (bits ? `${value.toFixed(2)} bits` : value.toFixed(3));
+  return { table, most: bits ? Math.max(...table.flat(), 1e-9) : 1, order, words };
+}
+
+// ---- numbers and tokens in words -------------------------------------------------------------------------
+
+function digits(x, places = 2) {
+  if (x === -Infinity) return "−∞";
+  if (x !== 0 && Math.abs(x) < 0.5 * 10 ** -places) return x.toExponential(1).replaceAll("-", "−");
+  return x.toFixed(Math.abs(x) >= 1000 ? 0 : places).replace("-", "−");
+}
+
+const tokenName = ({ labels }, j) => `“${short(labels[j], 18)}” (${j})`;
+
+const blockSize = ({ queries, sources, high, wide }) => [queries / high, sources / wide].map(Math.ceil);
+
+// One cell in a sentence, as readout().say() takes it.
+function sentence(given, chosen, i, j) {
+  const arrow = `${tokenName(given, given.first + i)} → ${tokenName(given, j)}`, hidden = !maySee(given, i, j);
+  if (!chosen.numbers) {
+    const [high, wide] = blockSize(given), about = high * wide > 1 ? "at most" : "about";
+    return [`${arrow}: ${hidden ? "hidden by the mask" : `the weight is ${about} ${digits(chosen.weight(i, j), 3)}`}.`];
+  }
+  const { exps, largest, sum } = chosen.softmax(i), score = chosen.score(i, j);
+  const result = hidden
+    ? `hidden by the mask, so exp(−∞) = 0: weight 0`
+    : `visible; exp(${digits(score)} − ${digits(largest)}) = ${digits(exps[j], 3)}, ÷ ${digits(sum, 3)} = weight ${digits(exps[j] / sum, 3)}`;
+  return [h("b", {}, arrow), `: q·k = ${digits(score / given.scale)}, × ${given.factor} = ${digits(score)}; ${result}.`];
+}
+
+// Where the numbers of the chosen head come from.
+function origin(given, { chosen: { numbers }, alone }, problem) {
+  if (problem) return `The kernel could not answer: ${problem}`;
+  if (!numbers && alone) {
+    const names = Object.keys(given.exact).filter((name) => !name.startsWith("keys"));
+    const held = new Set(names.map((name) => name.replace(/^\w+ /, "")));
+    return `This page has no room for the numbers of every head: of this one it holds a picture only, in which a cell is the largest of ${blockSize(given).join(" × ")} weights. It holds ${held.size} of ${given.layers * given.heads} heads exactly, the chosen layer and the top heads among them; in a running notebook all are exact.`;
+  }
+  if (!numbers) return "Asking the kernel for the numbers of this head …";
+  return numbers.fine ? "Computed here from the kernel's queries and keys, in float32."
+    : "Computed here from queries and keys in 16 bits: the last digit may differ from the model's.";
+}
+
+// ---- the parts: what to look at --------------------------------------------------------------------------
+
+function headControls(given, state, go, showLines) {
+  const layer = slider("layer", { min: 0, max: given.layers - 1, value: state.layer, testid: "layer" },
+    (next) => go(next, state.head));
+  const head = slider("head", { min: 0, max: given.heads - 1, value: state.head, testid: "head" },
+    (next) => go(state.layer, next));
+  const lines = toggle("lines instead of cells", false, showLines, "lines");
+  function update() {
+    layer.set(state.layer);
+    head.set(state.head);
+  }
+  return { el: h("div", { class: "controls" }, layer, head, lines), update };
+}
+
+function windowControls({ queries, sources, rows, cols, first }, state, move) {
+  const span = (from, count) => `${from}–${from + count - 1}`;
+  const top = slider("queries", {
+    min: 0, max: queries - rows, value: state.top, format: (i) => span(first + i, rows), testid: "queries",
+  }, (i) => move(i, state.left));
+  const left = slider("sources", {
+    min: 0, max: sources - cols, value: state.left, format: (j) => span(j, cols), testid: "sources",
+  }, (j) => move(state.top, j));
+  function update() {
+    top.set(state.top);
+    left.set(state.left);
+  }
+  const words = h("span", { class: "quiet" }, `of ${sources} tokens, large:`);
+  return { el: h("div", { class: "controls" }, words, top, left), update };
+}
+
+function paint(canvas, values, { high, wide }) {
+  canvas.width = wide;
+  canvas.height = high;
+  const pen = canvas.getContext("2d"), image = pen.createImageData(wide, high);
+  for (let n = 0; n < values.length; n++) image.data.set([...PALETTE[values[n]], 255], 4 * n);
+  pen.putImageData(image, 0, 0);
+}
+
+// The heads of the layer, as small pictures.
+function headPictures(given, state, go) {
+  const { heads } = given, side = heads <= 12 ? 64 : heads <= 20 ? 48 : 36;
   const pictures = Array.from({ length: heads }, (_, head) => {
     const canvas = h("canvas", { style: { width: `${side}px`, height: `${side}px`, imageRendering: "pixelated" } });
     const box = h("button", {
@@ -117,322 +227,365 @@ function draw({ data, el, ask }) {
     }, `${head}`, canvas);
     return { canvas, box };
   });
-  const headsTitle = h("div", { class: "quiet" });
-  const grid = h("div", {
-    style: { display: "grid", gap: "4px", gridTemplateColumns: `repeat(${Math.min(heads, side === 64 ? 3 : 4)}, max-content)` },
-  }, pictures.map(({ box }) => box));
+  const title = h("div", { class: "quiet" });
+  const columns = `repeat(${Math.min(heads, side === 64 ? 3 : 4)}, max-content)`;
+  const grid = h("div", { style: { display: "grid", gap: "4px", gridTemplateColumns: columns } },
+    pictures.map(({ box }) => box));
 
-  function drawHeads() {
-    headsTitle.textContent = `all ${heads} heads of layer ${state.layer}`;
+  function update() {
+    title.textContent = `all ${heads} heads of layer ${state.layer}`;
     pictures.forEach(({ canvas, box }, head) => {
-      paint(canvas, thumbnail(state.layer, head));
-      markHead(box, head);
+      const chosen = head === state.head;
+      paint(canvas, thumbnailOf(given, state.layer, head), given);
+      box.style.borderColor = chosen ? COLOURS.RED : "#d0d0d0";
+      box.style.boxShadow = chosen ? `0 0 0 1px ${COLOURS.RED}` : "none";
+      box.setAttribute("aria-pressed", chosen);
     });
   }
-  function markHead(box, head) {
-    box.style.borderColor = head === state.head ? COLOURS.RED : "#d0d0d0";
-    box.style.boxShadow = head === state.head ? `0 0 0 1px ${COLOURS.RED}` : "none";
-    box.setAttribute("aria-pressed", head === state.head);
-  }
+  return { el: [title, grid], update };
+}
 
-  // ---- the whole text of a long input, to move the window in ---------------------------------------------
-
-  const MAP = 200;
+// The whole of a long text, with a frame around the window; follow() puts the frame there.
+function wholeText(given, state, move) {
+  const { queries, sources, rows, cols } = given;
   const whole = h("canvas", { style: { width: `${MAP}px`, height: `${MAP}px`, imageRendering: "pixelated" } });
   const frame = h("div", { style: { position: "absolute", border: `2px solid ${COLOURS.RED}`, pointerEvents: "none" } });
   const overview = h("div", {
-    "data-testid": "overview", style: { position: "relative", width: `${MAP}px`, border: "1px solid #d0d0d0", cursor: "crosshair", touchAction: "none" },
+    "data-testid": "overview",
+    style: { position: "relative", width: `${MAP}px`, border: "1px solid #d0d0d0", cursor: "crosshair", touchAction: "none" },
     onpointerdown: (event) => { overview.setPointerCapture(event.pointerId); jump(event); },
     onpointermove: (event) => { if (event.buttons) jump(event); },
   }, whole, frame);
   function jump(event) {
     const box = overview.getBoundingClientRect();
-    moveWindow(Math.round(((event.clientY - box.top) / MAP) * queries - rows / 2),
+    move(Math.round(((event.clientY - box.top) / MAP) * queries - rows / 2),
       Math.round(((event.clientX - box.left) / MAP) * sources - cols / 2));
   }
-  function moveWindow(top, left) {
-    state.top = clamp(top, 0, queries - rows);
-    state.left = clamp(left, 0, sources - cols);
-    topSlider.set(state.top);
-    leftSlider.set(state.left);
-    placeFrame();
-    if (!inWindow()) state.at = null;
-    drawLarge();
-  }
-  const inWindow = () => state.at && state.at[0] >= state.top && state.at[0] < state.top + rows
-    && state.at[1] >= state.left && state.at[1] < state.left + cols;
-  function placeFrame() {
+  function follow() {
     const at = (part, all) => `${Math.floor((part / all) * MAP)}px`;
     Object.assign(frame.style, {
       top: at(state.top, queries), left: at(state.left, sources), height: at(rows, queries), width: at(cols, sources),
     });
   }
+  follow();
+  const update = () => paint(whole, thumbnailOf(given, state.layer, state.head), given);
+  const words = h("div", { class: "quiet" }, "the whole text: click to move the frame");
+  return { el: h("div", { style: { marginTop: "8px" } }, words, overview), update, follow };
+}
 
-  // ---- one head large ------------------------------------------------------------------------------------
+// All heads, by what they do.
+function ranking(given, state, go) {
+  const meaning = h("div", { class: "quiet", style: { maxWidth: "230px", minHeight: "3em" } });
+  const pointed = h("div", { class: "quiet", style: { minHeight: "1.5em" } });
+  const place = h("div"), list = h("div", { "data-testid": "ranking" });
+  let map = null;
+  function redraw() {
+    const order = ranked(given.scores, state.pattern);
+    meaning.textContent = MEANINGS[state.pattern];
+    map = headMap(given, state, order, pointed, go);
+    place.replaceChildren(map.el);
+    list.replaceChildren(...topHeads(order, go));
+    update();
+  }
+  const update = () => map.select(state.layer, state.head);
+  redraw();
 
-  const largeTitle = h("div", { "data-testid": "title", style: { fontWeight: "bold" } });
-  const largeHint = h("div", { class: "quiet" });
-  const large = h("div", { "data-testid": "large" });
-  const status = h("div", { class: "quiet", "data-testid": "status", style: { margin: "3px 0 6px" } });
+  const patterns = Object.keys(given.scores).filter((name) => name !== "entropy")
+    .map((name) => [name, name === "induction" ? name : `to ${given.names[name]}`]);
+  const chooser = select("by", [...patterns, ["sharp", "lowest entropy"], ["broad", "highest entropy"]], state.pattern,
+    (pattern) => { state.pattern = pattern; redraw(); }, "pattern");
+  const noCopies = "induction" in given.scores ? null : h("div", { class: "quiet", style: { maxWidth: "230px" } },
+    "No token occurs twice in this text, so there is no induction to see.");
+  const el = [
+    h("div", { style: { marginTop: "12px" } }, h("b", {}, "heads of all layers"), h("br"), chooser), meaning,
+    h("div", { style: { display: "flex", flexWrap: "wrap", gap: "8px" } }, place, list), pointed, noCopies,
+  ];
+  return { el, update };
+}
 
-  function drawLarge() {
-    if (!state.at) state.at = strongest();
-    largeTitle.textContent = `layer ${state.layer}, head ${state.head}`;
-    largeHint.textContent = state.lines
+function headMap({ layers, heads }, state, { table, most, words }, pointed, go) {
+  const map = heatmap({
+    rows: layers, cols: heads, cell: clamp(Math.floor(Math.min(320 / layers, (heads <= 12 ? 96 : 200) / heads)), 5, 14),
+    value: (layer, head) => table[layer][head] / most,
+    rowLabels: Array.from({ length: layers }, (_, n) => (layers > 8 && n % 5 ? "" : `${n}`)),
+    colLabels: Array.from({ length: heads }, (_, n) => (heads > 16 && n % 4 ? "" : `${n}`)),
+    onhover: (layer, head) => { pointed.textContent = `layer ${layer}, head ${head}: ${words(table[layer][head])}`; },
+    onleave: () => { pointed.textContent = ""; map.select(state.layer, state.head); },
+    onclick: go, label: "scores of all heads: layers by heads", testid: "head-map",
+  });
+  return map;
+}
+
+function topHeads({ order, words }, go) {
+  return order.slice(0, 6).map(({ layer, head, value }, place) => h("button", {
+    type: "button", "data-testid": `rank-${place}`, onclick: () => go(layer, head),
+    style: { display: "block", width: "118px", margin: "0 0 4px", textAlign: "left", fontSize: "11px", lineHeight: "1.3" },
+  }, `layer ${layer}, head ${head}`, h("br"), h("b", {}, words(value))));
+}
+
+// ---- the parts: one head large ---------------------------------------------------------------------------
+
+// Cells or lines. Both set state.at where the reader points, and call explain().
+function largePicture(given, state, explain) {
+  const title = h("div", { "data-testid": "title", style: { fontWeight: "bold" } });
+  const hint = h("div", { class: "quiet" });
+  const place = h("div", { "data-testid": "large" });
+  function update() {
+    if (!state.at) state.at = strongest(given, state);
+    title.textContent = `layer ${state.layer}, head ${state.head}`;
+    hint.textContent = state.lines
       ? "left: a token asks; right: where it looks (point at either side, or use the arrow keys)"
       : "a row asks, a column answers; grey is hidden (point at a cell, or click and use the arrow keys)";
-    const focused = large.contains(document.activeElement);
-    large.replaceChildren(state.lines ? lines() : cells());
-    if (focused) large.firstChild.focus();
+    const focused = place.contains(document.activeElement);
+    place.replaceChildren((state.lines ? lines : cells)(given, state, explain));
+    if (focused) place.firstChild.focus();
     explain();
   }
+  return { el: [title, hint, place], update };
+}
 
-  function cells() {
-    const map = heatmap({
-      rows, cols, cell,
-      value: (i, j) => (maySee(state.top + i, state.left + j) ? Math.sqrt(weight(state.top + i, state.left + j)) : null),
-      rowLabels: labels.slice(first + state.top, first + state.top + rows).map((text) => short(text)),
-      colLabels: labels.slice(state.left, state.left + cols).map((text) => short(text)),
-      onhover: (i, j) => { state.at = [state.top + i, state.left + j]; explain(); },
-      label: `attention of layer ${state.layer}, head ${state.head}: queries by sources`, testid: "map",
-    });
-    if (inWindow()) map.select(state.at[0] - state.top, state.at[1] - state.left);
-    return map.el;
+function cells(given, state, explain) {
+  const { rows, cols, labels, first } = given, { top, left, chosen } = state;
+  const map = heatmap({
+    rows, cols, cell: clamp(Math.floor(410 / Math.max(cols, rows)), 11, 34),
+    value: (row, col) => (maySee(given, top + row, left + col) ? Math.sqrt(chosen.weight(top + row, left + col)) : null),
+    rowLabels: labels.slice(first + top, first + top + rows).map((text) => short(text)),
+    colLabels: labels.slice(left, left + cols).map((text) => short(text)),
+    onhover: (row, col) => { state.at = [top + row, left + col]; explain(); },
+    label: `attention of layer ${state.layer}, head ${state.head}: queries by sources`, testid: "map",
+  });
+  if (inWindow(given, state)) map.select(state.at[0] - top, state.at[1] - left);
+  return map.el;
+}
+
+function lines(given, state, explain) {
+  const { rows, cols } = given, { top, left, chosen } = state;
+  const step = clamp(Math.floor(420 / Math.max(rows, cols)), 14, 24);
+  const seen = (row, col) => (maySee(given, top + row, left + col) ? chosen.weight(top + row, left + col) : 0);
+  const texts = lineTexts(given, state, step), strokes = lineStrokes(given, seen, step);
+  const picture = s("svg", {
+    width: 2 * SIDE + GAP + 60, height: step * Math.max(rows, cols), tabindex: 0, role: "img", "data-testid": "line-picture",
+    "aria-label": "lines from each token to those it looks at", style: "cursor: crosshair",
+  }, texts.backs, strokes.el, texts.asks, texts.answers);
+
+  let asking = null, answering = null;
+  function point(row, col) { // one of the two is null: all lines of a query, or all lines to a source
+    if (row === asking && col === answering) return;
+    [asking, answering] = [row, col];
+    const pairs = row !== null ? texts.answers.map((_, other) => [row, other]) : texts.asks.map((_, other) => [other, col]);
+    strokes.mark(pairs, row !== null);
+    texts.mark(row, col, seen);
+    const best = pairs.reduce((a, b) => (seen(...b) > seen(...a) ? b : a));
+    state.at = [top + best[0], left + best[1]];
+    explain();
   }
+  picture.addEventListener("pointermove", (event) => {
+    const box = picture.getBoundingClientRect(), n = Math.floor((event.clientY - box.top) / step);
+    const asks = event.clientX - box.left < SIDE + GAP / 2;
+    if (n >= 0 && n < (asks ? rows : cols)) point(asks ? n : null, asks ? null : n);
+  });
+  picture.addEventListener("keydown", (event) => {
+    const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    point(asking === null ? 0 : clamp(asking + by, 0, rows - 1), null);
+  });
+  if (inWindow(given, state)) point(state.at[0] - top, null);
+  return picture;
+}
 
-  function lines() {
-    const step = clamp(Math.floor(420 / Math.max(rows, cols)), 14, 24), gap = 170, side = 120;
-    const all = s("g", {}), chosen = s("g", {});
-    const y = (n) => (n + 0.5) * step, text = (n, x, anchor) =>
-      s("text", { x, "text-anchor": anchor, "font-size": 11, style: "font-family: 'DejaVu Sans Mono', Menlo, Consolas, monospace" }, short(labels[n], 16));
-    const stroke = (i, j, colour, opacity) => s("line", {
-      x1: side, y1: y(i), x2: side + gap, y2: y(j), stroke: colour, "stroke-width": Math.max(0.6, 8 * weight(state.top + i, state.left + j)), "stroke-opacity": opacity,
-    });
-    const seen = (i, j) => maySee(state.top + i, state.left + j) ? weight(state.top + i, state.left + j) : 0;
-    const strong = [];
-    for (let i = 0; i < rows; i++) for (let j = 0; j < cols; j++) if (seen(i, j) >= 0.02) strong.push([i, j]);
-    all.append(...strong.map(([i, j]) => stroke(i, j, COLOURS.BLUE, 0.15 + 0.6 * seen(i, j))));
-    const backs = Array.from({ length: cols }, (_, j) =>
-      s("rect", { x: side + gap, y: j * step, width: side + 55, height: step - 1, fill: "none" }));
-    const asks = Array.from({ length: rows }, (_, i) => text(first + state.top + i, side - 5, "end"));
-    asks.forEach((node, i) => node.setAttribute("y", y(i) + 4));
-    const answers = Array.from({ length: cols }, (_, j) => text(state.left + j, side + gap + 5, "start"));
-    answers.forEach((node, j) => node.setAttribute("y", y(j) + 4));
-    const picture = s("svg", {
-      width: 2 * side + gap + 60, height: step * Math.max(rows, cols), tabindex: 0, role: "img", "data-testid": "line-picture",
-      "aria-label": "lines from each token to those it looks at", style: "cursor: crosshair",
-    }, backs, all, chosen, asks, answers);
+// The tokens that ask and those that answer. mark(row, col) shows which is pointed at, and where a query looks.
+function lineTexts({ labels, first, rows, cols }, { top, left }, step) {
+  const text = (token, x, n, anchor) => s("text", {
+    x, y: (n + 0.5) * step + 4, "text-anchor": anchor, "font-size": 11, style: LETTERS,
+  }, short(labels[token], 16));
+  const asks = Array.from({ length: rows }, (_, row) => text(first + top + row, SIDE - 5, row, "end"));
+  const answers = Array.from({ length: cols }, (_, col) => text(left + col, SIDE + GAP + 5, col, "start"));
+  const backs = answers.map((_, col) =>
+    s("rect", { x: SIDE + GAP, y: col * step, width: SIDE + 55, height: step - 1, fill: "none" }));
+  function mark(row, col, seen) {
+    const ground = (other) => (row !== null ? blues(0.5 * Math.sqrt(seen(row, other))) : other === col ? "#ffe9d6" : "none");
+    backs.forEach((back, other) => back.setAttribute("fill", ground(other)));
+    asks.forEach((node, other) => node.setAttribute("font-weight", other === row ? "bold" : "normal"));
+  }
+  return { asks, answers, backs, mark };
+}
 
-    let now = "";
-    function point(i, j) { // one of the two is null: all lines of a query, or all lines to a source
-      if (now === `${i} ${j}`) return;
-      now = `${i} ${j}`;
-      const pairs = i !== null ? answers.map((_, other) => [i, other]) : asks.map((_, other) => [other, j]);
-      chosen.replaceChildren(...pairs.filter(([a, b]) => seen(a, b) >= 0.002).map(([a, b]) =>
-        stroke(a, b, COLOURS.RED, 0.85)), ...pairs.filter(([a, b]) => seen(a, b) >= 0.02).map(([a, b]) => i !== null
-        ? s("text", { x: 2 * side + gap + 20, y: y(b) + 4, "font-size": 11 }, digits(seen(a, b), 3))
-        : s("text", { x: 2, y: y(a) + 4, "font-size": 11 }, digits(seen(a, b), 3))));
-      all.setAttribute("opacity", 0.15);
-      backs.forEach((back, other) => back.setAttribute("fill", i !== null ? blues(0.5 * Math.sqrt(seen(i, other))) : other === j ? "#ffe9d6" : "none"));
-      asks.forEach((node, other) => node.setAttribute("font-weight", other === i ? "bold" : "normal"));
-      const best = pairs.reduce((a, b) => (seen(...b) > seen(...a) ? b : a));
-      state.at = [state.top + best[0], state.left + best[1]];
-      explain();
+// A line for each weight. mark(pairs) lifts some of them out, with their weights at the side of the sources or queries.
+function lineStrokes({ rows, cols }, seen, step) {
+  const y = (n) => (n + 0.5) * step;
+  const stroke = (row, col, colour, opacity) => s("line", {
+    x1: SIDE, y1: y(row), x2: SIDE + GAP, y2: y(col), stroke: colour,
+    "stroke-width": Math.max(0.6, 8 * seen(row, col)), "stroke-opacity": opacity,
+  });
+  const all = s("g", {}), marked = s("g", {});
+  for (let row = 0; row < rows; row++) {
+    for (let col = 0; col < cols; col++) {
+      if (seen(row, col) >= 0.02) all.append(stroke(row, col, COLOURS.BLUE, 0.15 + 0.6 * seen(row, col)));
     }
-    picture.addEventListener("pointermove", (event) => {
-      const box = picture.getBoundingClientRect(), n = Math.floor((event.clientY - box.top) / step);
-      const asking = event.clientX - box.left < side + gap / 2;
-      if (n >= 0 && n < (asking ? rows : cols)) point(asking ? n : null, asking ? null : n);
-    });
-    picture.addEventListener("keydown", (event) => {
-      const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-      if (!by) return;
-      event.preventDefault();
-      const [i] = now.split(" ");
-      point(now === "" || i === "null" ? 0 : clamp(+i + by, 0, rows - 1), null);
-    });
-    if (inWindow()) point(state.at[0] - state.top, null);
-    return picture;
   }
-
-  // ---- the arithmetic of one cell ------------------------------------------------------------------------
-
-  const spoken = readout("", "readout");
-  const arithmetic = h("div", { class: "panes", "data-testid": "arithmetic", style: { marginTop: "6px" } });
-
-  function explain() {
-    const [i, j] = state.at, asks = tokenName(first + i), answers = tokenName(j);
-    if (!numbers()) {
-      const size = [queries / high, sources / wide].map(Math.ceil);
-      spoken.say(`${asks} → ${answers}: ${maySee(i, j) ? `the weight is ${size[0] * size[1] > 1 ? "at most" : "about"} ${digits(weight(i, j), 3)}` : "hidden by the mask"}.`);
-      arithmetic.replaceChildren();
-      return;
-    }
-    const { exps, largest, where, sum } = softmax(i), hidden = !maySee(i, j);
-    const whole = score(i, j), times = `× ${factor}`;
-    const result = hidden
-      ? `hidden by the mask, so exp(−∞) = 0: weight 0`
-      : `exp(${digits(whole)} − ${digits(largest)}) = ${digits(exps[j], 3)}, ÷ ${digits(sum, 3)} = weight ${digits(exps[j] / sum, 3)}`;
-    spoken.say(h("b", {}, `${asks} → ${answers}`), `: q·k = ${digits(whole / scale)}, ${times} = ${digits(whole)}; ${hidden ? "" : "visible; "}${result}.`);
-    arithmetic.replaceChildren(productBars(i, j, whole / scale), steps(i, j, whole), rowBars(i, j));
+  function mark(pairs, atSources) {
+    const number = (row, col) => s("text", {
+      x: atSources ? 2 * SIDE + GAP + 20 : 2, y: y(atSources ? col : row) + 4, "font-size": 11,
+    }, digits(seen(row, col), 3));
+    all.setAttribute("opacity", 0.15);
+    marked.replaceChildren(
+      ...pairs.filter((pair) => seen(...pair) >= 0.002).map((pair) => stroke(...pair, COLOURS.RED, 0.85)),
+      ...pairs.filter((pair) => seen(...pair) >= 0.02).map((pair) => number(...pair)));
   }
+  return { el: [all, marked], mark };
+}
 
-  function strongest() { // of the last row of the window
-    const i = state.top + rows - 1;
-    let best = state.left;
-    for (let j = state.left; j < state.left + cols; j++) if (maySee(i, j) && weight(i, j) > weight(i, best)) best = j;
-    return [i, best];
+// ---- the parts: one cell explained -----------------------------------------------------------------------
+
+// `said` is the sentence, `el` the arithmetic; look(i, j) goes to another cell.
+function explanation(given, state, look) {
+  const said = readout("", "readout");
+  const el = h("div", { class: "panes", "data-testid": "arithmetic", style: { marginTop: "6px" } });
+  function update() {
+    const [i, j] = state.at, { chosen } = state;
+    said.say(...sentence(given, chosen, i, j));
+    el.replaceChildren(...(chosen.numbers
+      ? [productBars(given, chosen, i, j), steps(given, chosen, i, j), rowBars(given, chosen, i, j, look)] : []));
   }
+  return { said, el, update };
+}
 
-  function productBars(i, j, total) {
-    if (numbers().scores) {
-      return h("div", { class: "quiet", style: { width: "240px" } },
-        "The keys of earlier tokens came from the cache and are not in this trace, so q·k cannot be taken apart into its products; the score is the recorded one.");
-    }
-    const parts = products(i, j), largest = Math.max(...parts.map(Math.abs), 1e-9), width = 240, half = 46;
-    const bar = width / channels;
-    const best = parts.map((_, c) => c).sort((a, b) => Math.abs(parts[b]) - Math.abs(parts[a]));
-    return h("div", { style: { width: `${width}px` } },
-      h("div", {}, h("b", {}, "1. q · k"), `: ${channels} products`),
-      s("svg", { width, height: 2 * half, role: "img", "aria-label": `${channels} products that add up to ${digits(total)}` },
-        parts.map((part, c) => {
-          const size = (Math.abs(part) / largest) * (half - 3);
-          return s("rect", { x: c * bar, width: Math.max(bar - 0.6, 0.6), y: part > 0 ? half - size : half, height: Math.max(size, 0.3), fill: part > 0 ? COLOURS.BLUE : COLOURS.ORANGE },
-            s("title", {}, `channel ${c}: ${digits(part)}`));
-        }),
-        s("line", { x1: 0, x2: width, y1: half, y2: half, stroke: COLOURS.GREY, "stroke-width": 0.7 })),
-      h("div", { class: "quiet" }, `largest: ${best.slice(0, 3).map((c) => `channel ${c} ${parts[c] > 0 ? "+" : ""}${digits(parts[c])}`).join(", ")}`));
+function productBars({ channels, scale }, { numbers, score }, i, j) {
+  const width = 240, half = 46, bar = width / channels;
+  if (numbers.scores) {
+    return h("div", { class: "quiet", style: { width: `${width}px` } },
+      "The keys of earlier tokens came from the cache and are not in this trace, so q·k cannot be taken apart into its products; the score is the recorded one.");
   }
+  const parts = products(numbers, channels, i, j), largest = Math.max(...parts.map(Math.abs), 1e-9);
+  const best = parts.map((_, c) => c).sort((a, b) => Math.abs(parts[b]) - Math.abs(parts[a])).slice(0, 3);
+  return h("div", { style: { width: `${width}px` } },
+    h("div", {}, h("b", {}, "1. q · k"), `: ${channels} products`),
+    s("svg", {
+      width, height: 2 * half, role: "img",
+      "aria-label": `${channels} products that add up to ${digits(score(i, j) / scale)}`,
+    }, parts.map((part, c) => {
+      const size = (Math.abs(part) / largest) * (half - 3);
+      return s("rect", {
+        x: c * bar, width: Math.max(bar - 0.6, 0.6), y: part > 0 ? half - size : half, height: Math.max(size, 0.3),
+        fill: part > 0 ? COLOURS.BLUE : COLOURS.ORANGE,
+      }, s("title", {}, `channel ${c}: ${digits(part)}`));
+    }), s("line", { x1: 0, x2: width, y1: half, y2: half, stroke: COLOURS.GREY, "stroke-width": 0.7 })),
+    h("div", { class: "quiet" },
+      `largest: ${best.map((c) => `channel ${c} ${parts[c] > 0 ? "+" : ""}${digits(parts[c])}`).join(", ")}`));
+}
 
-  function steps(i, j, whole) {
-    const { exps, largest, where, sum } = softmax(i), hidden = !maySee(i, j);
-    const root = Math.abs(scale * Math.sqrt(channels) - 1) < 1e-3 ? `1/√${channels} = ` : "";
-    const masked = hidden ? -Infinity : whole;
-    const line = (name, note, value) => h("tr", {}, h("td", { style: { textAlign: "left", whiteSpace: "nowrap" } }, name),
-      h("td", { class: "quiet", style: { textAlign: "left", whiteSpace: "nowrap" } }, note), h("td", { class: "mono" }, value));
-    return h("table", { "data-testid": "steps", style: { fontVariantNumeric: "tabular-nums" } }, h("tbody", {},
-      line("q · k", "sum of the products", digits(whole / scale)),
-      line("× scale", `${root}${factor}`, digits(whole)),
-      line("mask", hidden ? (j > first + i ? "hidden: in the future" : "hidden from this query") : "visible, unchanged", digits(masked)),
-      line("− row's largest", `${digits(largest)}, at “${short(labels[where])}”`, digits(masked - largest)),
-      line("exp", "", digits(exps[j], 3)),
-      line("÷ row's sum", `of all exps: ${digits(sum, 3)}`, ""),
-      h("tr", { style: { borderTop: "1px solid #b5b5b5", fontWeight: "bold" } }, h("td", { style: { textAlign: "left" } }, "weight"), h("td", {}), h("td", { class: "mono" }, digits(exps[j] / sum, 3)))));
+// From q · k to the weight, a line a step.
+function steps(given, chosen, i, j) {
+  const { labels, first, channels, scale, factor } = given, { exps, largest, where, sum } = chosen.softmax(i);
+  const score = chosen.score(i, j), hidden = !maySee(given, i, j), masked = hidden ? -Infinity : score;
+  const root = Math.abs(scale * Math.sqrt(channels) - 1) < 1e-3 ? `1/√${channels} = ` : "";
+  const left = { textAlign: "left", whiteSpace: "nowrap" };
+  const line = (name, note, value) => h("tr", {}, h("td", { style: left }, name),
+    h("td", { class: "quiet", style: left }, note), h("td", { class: "mono" }, value));
+  return h("table", { "data-testid": "steps", style: { fontVariantNumeric: "tabular-nums" } }, h("tbody", {},
+    line("q · k", "sum of the products", digits(score / scale)),
+    line("× scale", `${root}${factor}`, digits(score)),
+    line("mask", !hidden ? "visible, unchanged" : j > first + i ? "hidden: in the future" : "hidden from this query",
+      digits(masked)),
+    line("− row's largest", `${digits(largest)}, at “${short(labels[where])}”`, digits(masked - largest)),
+    line("exp", "", digits(exps[j], 3)),
+    line("÷ row's sum", `of all exps: ${digits(sum, 3)}`, ""),
+    h("tr", { style: { borderTop: "1px solid #b5b5b5", fontWeight: "bold" } },
+      h("td", { style: { textAlign: "left" } }, "weight"), h("td", {}), h("td", { class: "mono" }, digits(exps[j] / sum, 3)))));
+}
+
+// The weights of the whole row, and its largest as buttons.
+function rowBars({ labels, first, sources }, chosen, i, j, look) {
+  const { exps, sum } = chosen.softmax(i), width = 540, height = 60, bar = width / sources;
+  const path = (marked) => Array.from(exps, (value, n) => ((n === j) === marked && value > 0
+    ? `M${((n + 0.5) * bar).toFixed(2)} ${height}V${(height - Math.max(0.5, (value / sum) * (height - 4))).toFixed(2)}` : "")).join("");
+  const stroke = (marked, colour, least) =>
+    s("path", { d: path(marked), stroke: colour, "stroke-width": Math.max(least, bar * 0.8), fill: "none" });
+  const order = Array.from(exps.keys()).sort((a, b) => exps[b] - exps[a]).slice(0, 3).filter((n) => exps[n] > 0);
+  return h("div", { style: { flex: "1 1 100%", maxWidth: `${width}px` } },
+    h("div", {}, h("b", {}, "2. softmax"), `: the whole row of “${short(labels[first + i])}” adds up to 1`),
+    s("svg", { viewBox: `0 0 ${width} ${height + 12}`, width: "100%", role: "img", "aria-label": "the weights of the row" },
+      stroke(false, COLOURS.BLUE, 0.5), stroke(true, COLOURS.RED, 2),
+      s("line", { x1: 0, x2: width, y1: height, y2: height, stroke: COLOURS.GREY, "stroke-width": 0.7 }),
+      s("path", { d: `M${(j + 0.5) * bar} ${height + 2}l4 7h-8z`, fill: COLOURS.RED })),
+    h("div", { class: "quiet" }, "largest: ", order.map((n, place) => h("button", {
+      type: "button", style: { margin: "2px 6px 0 0", fontSize: "11px" }, "data-testid": `largest-${place}`,
+      onclick: () => look(i, n),
+    }, `“${short(labels[n])}” (${n}) ${digits(exps[n] / sum, 3)}`))));
+}
+
+// Where the numbers come from, or why there are none.
+function statusLine(given, state) {
+  const el = h("div", { class: "quiet", "data-testid": "status", style: { margin: "3px 0 6px" } });
+  function update(problem = "") {
+    const { layer, head, chosen: { numbers } } = state;
+    const differs = numbers && (numbers.differs || given.differs.includes(`${layer} ${head}`));
+    el.textContent = origin(given, state, problem);
+    if (differs) el.textContent += " The weights in the trace are different ones: they are not the softmax of these numbers.";
   }
+  return { el, update };
+}
 
-  function rowBars(i, j) {
-    const { exps, sum } = softmax(i), width = 540, height = 60, bar = width / sources;
-    const path = (chosen) => Array.from(exps, (value, n) => ((n === j) === chosen && value > 0
-      ? `M${((n + 0.5) * bar).toFixed(2)} ${height}V${(height - Math.max(0.5, (value / sum) * (height - 4))).toFixed(2)}` : "")).join("");
-    const stroke = (chosen, colour, least) => s("path", { d: path(chosen), stroke: colour, "stroke-width": Math.max(least, bar * 0.8), fill: "none" });
-    const order = Array.from(exps.keys()).sort((a, b) => exps[b] - exps[a]).slice(0, 3).filter((n) => exps[n] > 0);
-    return h("div", { style: { flex: "1 1 100%", maxWidth: `${width}px` } },
-      h("div", {}, h("b", {}, "2. softmax"), `: the whole row of “${short(labels[first + i])}” adds up to 1`),
-      s("svg", { viewBox: `0 0 ${width} ${height + 12}`, width: "100%", role: "img", "aria-label": "the weights of the row" },
-        stroke(false, COLOURS.BLUE, 0.5), stroke(true, COLOURS.RED, 2),
-        s("line", { x1: 0, x2: width, y1: height, y2: height, stroke: COLOURS.GREY, "stroke-width": 0.7 }),
-        s("path", { d: `M${(j + 0.5) * bar} ${height + 2}l4 7h-8z`, fill: COLOURS.RED })),
-      h("div", { class: "quiet" }, "largest: ", order.map((n, place) => h("button", {
-        type: "button", style: { margin: "2px 6px 0 0", fontSize: "11px" }, "data-testid": `largest-${place}`,
-        onclick: () => { state.at = [i, n]; moveWindow(state.top, inWindow() ? state.left : n - Math.floor(cols / 2)); },
-      }, `“${short(labels[n])}” (${n}) ${digits(exps[n] / sum, 3)}`))));
-  }
+// ---- all together ----------------------------------------------------------------------------------------
 
-  // ---- all heads, by what they do ------------------------------------------------------------------------
+function draw({ data, el, ask }) {
+  const given = unpacked(data), state = beginning(given), known = new Map(); // "layer head" → its numbers
+  const controls = headControls(given, state, go, (on) => { state.lines = on; large.update(); });
+  const sliders = windowControls(given, state, move), whole = wholeText(given, state, move);
+  const pictures = headPictures(given, state, go), ranks = ranking(given, state, go);
+  const cell = explanation(given, state, look), large = largePicture(given, state, cell.update);
+  const status = statusLine(given, state);
+  let timer = null;
 
-  const options = Object.keys(data.scores).filter((name) => name !== "entropy").map((name) => [name, `to ${data.names[name]}`]);
-  const words = {
-    first: "mean weight on the very first token, where a head with nothing to do parks it",
-    previous: "mean weight on the token before", itself: "mean weight on the token itself",
-    induction: "mean weight on what followed the last time the same token stood here",
-    sharp: "mean bits of a row: sharpest heads first", broad: "mean bits of a row: broadest heads first",
-  };
-  for (const option of options) if (option[0] === "induction") option[1] = "induction";
-  const chooser = select("by", [...options, ["sharp", "lowest entropy"], ["broad", "highest entropy"]], state.pattern,
-    (pattern) => { state.pattern = pattern; drawRanking(); }, "pattern");
-  const meaning = h("div", { class: "quiet", style: { maxWidth: "230px", minHeight: "3em" } });
-  const mapPlace = h("div"), list = h("div", { "data-testid": "ranking" }), pointed = h("div", { class: "quiet", style: { minHeight: "1.5em" } });
-  const noCopies = "induction" in data.scores ? null
-    : h("div", { class: "quiet", style: { maxWidth: "230px" } }, "No token occurs twice in this text, so there is no induction to see.");
-  let headMap = null;
-
-  function drawRanking() {
-    const entropy = state.pattern === "sharp" || state.pattern === "broad";
-    const table = data.scores[entropy ? "entropy" : state.pattern];
-    const most = entropy ? Math.max(...table.flat(), 1e-9) : 1;
-    const shown = (value) => (entropy ? `${value.toFixed(2)} bits` : value.toFixed(3));
-    const order = table.flatMap((row, layer) => row.map((value, head) => ({ layer, head, value })))
-      .sort((a, b) => (state.pattern === "sharp" ? a.value - b.value : b.value - a.value));
-    meaning.textContent = words[state.pattern];
-    headMap = heatmap({
-      rows: layers, cols: heads, cell: clamp(Math.floor(Math.min(320 / layers, (heads <= 12 ? 96 : 200) / heads)), 5, 14),
-      value: (layer, head) => table[layer][head] / most,
-      rowLabels: Array.from({ length: layers }, (_, n) => (layers > 8 && n % 5 ? "" : `${n}`)),
-      colLabels: Array.from({ length: heads }, (_, n) => (heads > 16 && n % 4 ? "" : `${n}`)),
-      onhover: (layer, head) => { pointed.textContent = `layer ${layer}, head ${head}: ${shown(table[layer][head])}`; },
-      onleave: () => { pointed.textContent = ""; headMap.select(state.layer, state.head); },
-      onclick: (layer, head) => go(layer, head), label: "scores of all heads: layers by heads", testid: "head-map",
-    });
-    headMap.select(state.layer, state.head);
-    mapPlace.replaceChildren(headMap.el);
-    list.replaceChildren(...order.slice(0, 6).map(({ layer, head, value }, place) =>
-      h("button", {
-        type: "button", "data-testid": `rank-${place}`, onclick: () => go(layer, head),
-        style: { display: "block", width: "118px", margin: "0 0 4px", textAlign: "left", fontSize: "11px", lineHeight: "1.3" },
-      }, `layer ${layer}, head ${head}`, h("br"), h("b", {}, shown(value)))));
-  }
-
-  // ---- moving --------------------------------------------------------------------------------------------
-
-  let alone = false, timer = null;
   function go(layer, head) {
     Object.assign(state, { layer, head });
-    layerSlider.set(layer);
-    headSlider.set(head);
-    softmaxes = new Map();
-    drawHeads();
-    paint(whole, thumbnail(layer, head));
-    headMap.select(layer, head);
-    drawLarge();
-    say();
+    for (const part of [controls, pictures, whole, ranks]) part.update();
+    showNumbers();
     clearTimeout(timer);
-    if (!alone && !numbers()?.fine) timer = setTimeout(askKernel, 60, layer, head); // not for every step of a slider
+    if (!state.alone && !state.chosen.numbers?.fine) timer = setTimeout(askKernel, 60); // not for every step of a slider
   }
-
-  async function askKernel(layer, head) {
-    let parts = null, problem = "";
-    try { parts = await ask({ layer, head }); alone = parts === null; } catch (error) { problem = error.message; }
-    if (parts) exact.set(`${layer} ${head}`, { fine: true, differs: parts.differs, ...Object.fromEntries(Object.entries(parts.tensors).map(([name, part]) => [name, unpack(part).values])) });
+  function showNumbers() {
+    const { layer, head } = state;
+    state.chosen = headOf(given, numbersOf(given, known, layer, head), thumbnailOf(given, layer, head));
+    large.update();
+    status.update();
+  }
+  async function askKernel() {
+    const { layer, head } = state, { numbers, alone, problem } = await fromKernel(ask, layer, head);
+    if (numbers) known.set(`${layer} ${head}`, numbers);
+    if (!problem) state.alone = alone;
     if (layer !== state.layer || head !== state.head) return;
-    softmaxes = new Map();
-    drawLarge();
-    say(problem);
+    if (numbers) showNumbers(); else status.update(problem);
+  }
+  function move(top, left) {
+    state.top = clamp(top, 0, given.queries - given.rows);
+    state.left = clamp(left, 0, given.sources - given.cols);
+    sliders.update();
+    whole.follow();
+    if (!inWindow(given, state)) state.at = null;
+    large.update();
+  }
+  function look(i, j) {
+    state.at = [i, j];
+    move(state.top, inWindow(given, state) ? state.left : j - Math.floor(given.cols / 2));
   }
 
-  function say(problem = "") {
-    const now = numbers();
-    const held = new Set(Object.keys(data.exact).filter((name) => !name.startsWith("keys")).map((name) => name.replace(/^\w+ /, "")));
-    const block = `${Math.ceil(queries / high)} × ${Math.ceil(sources / wide)}`;
-    const differs = now && (now.differs || data.differs.includes(`${state.layer} ${state.head}`));
-    status.textContent = problem ? `The kernel could not answer: ${problem}`
-      : !now && alone ? `This page has no room for the numbers of every head: of this one it holds a picture only, in which a cell is the largest of ${block} weights. It holds ${held.size} of ${layers * heads} heads exactly, the chosen layer and the top heads among them; in a running notebook all are exact.`
-      : !now ? "Asking the kernel for the numbers of this head …"
-      : now.fine ? "Computed here from the kernel's queries and keys, in float32."
-      : "Computed here from queries and keys in 16 bits: the last digit may differ from the model's.";
-    if (differs) status.textContent += " The weights in the trace are different ones: they are not the softmax of these numbers.";
-  }
-
-  const long = rows < queries || cols < sources;
-  const left = h("div", { style: { width: "240px" } }, headsTitle, grid,
-    long ? h("div", { style: { marginTop: "8px" } }, h("div", { class: "quiet" }, "the whole text: click to move the frame"), overview) : null,
-    h("div", { style: { marginTop: "12px" } }, h("b", {}, "heads of all layers"), h("br"), chooser), meaning,
-    h("div", { style: { display: "flex", flexWrap: "wrap", gap: "8px" } }, mapPlace, list), pointed, noCopies);
-  const right = h("div", { style: { flex: "1 1 460px", minWidth: "0" } }, largeTitle, largeHint, large, spoken, status, arithmetic);
-  el.append(
-    h("div", { class: "controls" }, layerSlider, headSlider, lineToggle),
-    long ? h("div", { class: "controls" }, h("span", { class: "quiet" }, `of ${sources} tokens, large:`), topSlider, leftSlider) : "",
-    h("div", { class: "panes" }, left, right));
-  drawRanking();
-  placeFrame();
+  el.append(...layout(given, { controls, sliders, whole, pictures, ranks, large, cell, status }));
   go(state.layer, state.head);
+}
+
+function layout({ long }, { controls, sliders, whole, pictures, ranks, large, cell, status }) {
+  const left = h("div", { style: { width: "240px" } }, pictures.el, long ? whole.el : null, ranks.el);
+  const right = h("div", { style: { flex: "1 1 460px", minWidth: "0" } }, large.el, cell.said, status.el, cell.el);
+  return [controls.el, long ? sliders.el : "", h("div", { class: "panes" }, left, right)];
+}
+
+// A head's numbers in float32; `alone` is true when there is no kernel to give them.
+async function fromKernel(ask, layer, head) {
+  let parts;
+  try { parts = await ask({ layer, head }); } catch (error) { return { problem: error.message }; }
+  if (parts === null) return { alone: true };
+  const tensors = Object.entries(parts.tensors).map(([name, part]) => [name, unpack(part).values]);
+  return { alone: false, numbers: { fine: true, differs: parts.differs, ...Object.fromEntries(tensors) } };
 }
