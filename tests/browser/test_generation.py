@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import statistics
 import time
 
 import pytest
@@ -191,16 +192,19 @@ def test_small_and_odd_traces(static, trace):
 
 
 def test_hundreds_of_steps_stay_fast(static):
-    """One change of a slider recomputes all 500 steps. 100 ms is the goal; shared machines may be slow."""
+    """One change of a slider recomputes all 500 steps in less than 100 ms; other work may disturb one try."""
     page = static(generation(made(500, layers=32), word))
-    spent = []
-    for value in range(10, 20):
-        started = time.perf_counter()
-        page.get_by_test_id("temperature").evaluate(
-            "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }", value
-        )
-        spent.append(time.perf_counter() - started)
-    assert sorted(spent)[len(spent) // 2] < 0.3, spent
+    for _ in range(2):
+        spent = []
+        for value in range(10, 20):
+            started = time.perf_counter()
+            page.get_by_test_id("temperature").evaluate(
+                "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }", value
+            )
+            spent.append(time.perf_counter() - started)
+        if statistics.median(spent) < 0.1:
+            break
+    assert statistics.median(spent) < 0.1, spent
 
 
 def test_in_jupyterlab(lab):
