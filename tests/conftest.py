@@ -7,10 +7,13 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+
+if TYPE_CHECKING:
+    from tinyphi.config import PhiConfig
 
 GOAL = (
     60  # seconds for a notebook on two cores. Shared machines are slow, so only the cell timeout is enforced.
@@ -72,6 +75,26 @@ def page(chromium: Any) -> Iterator[Any]:
     page.close()
     assert [error for error in errors if not HARMLESS.search(error)] == []
     assert elsewhere == []
+
+
+@pytest.fixture(scope="session")
+def small_config() -> "PhiConfig":
+    """The shape of a model that is run in a blink, with grouped heads and no special tokens."""
+    from tinyphi.config import PhiConfig
+
+    return PhiConfig(
+        vocab_size=61,
+        hidden_size=48,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        original_max_position_embeddings=64,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

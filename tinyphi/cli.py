@@ -220,11 +220,11 @@ def _lab(options: argparse.Namespace) -> int:
 
 def _notebooks(directory: Path | None) -> Path:
     """The notebooks of a source checkout, or a copy of those in the installed package."""
-    package = Path(tinyphi.__file__).parent
-    checkout = package.parent / "notebooks"
-    if directory is None and (package.parent / "pyproject.toml").exists() and checkout.is_dir():
-        return checkout
-    source = package / "notebooks" if (package / "notebooks").is_dir() else checkout
+    from tinyphi.course.build import source_notebooks
+
+    source = source_notebooks()
+    if directory is None and (source.parent / "pyproject.toml").exists() and source.is_dir():
+        return source
     target = directory or Path("tinyphi-notebooks")
     try:
         target.mkdir(parents=True, exist_ok=True)

@@ -1,30 +1,19 @@
 """The token strip in a browser."""
 
-from dataclasses import dataclass
-
 from tinyphi.show import tokens
-
-
-@dataclass
-class Piece:
-    id: int
-    text: str
-    bytes: bytes
-    start: int
-    end: int
-    kind: str = "normal"
-
+from tinyphi.tokenizer import Piece
 
 PIECES = [
-    Piece(7, " the", b" the", 0, 4),
-    Piece(9, "é<b>", "é<b>".encode(), 4, 8),
+    Piece(7, " the", b" the", 0, 4, "normal"),
+    Piece(9, "é<b>", "é<b>".encode(), 4, 8, "normal"),
     Piece(243, "<0xF0>", b"\xf0", 8, 9, "byte"),
-    Piece(7, " the", b" the", 9, 13),
+    Piece(7, " the", b" the", 9, 13, "normal"),
     Piece(2, "<|end|>", b"", 13, 20, "control"),
     Piece(0, "", b"", 20, 20, "unknown"),
 ]
 IN_A_CELL = """import tinyphi
 from tinyphi.show import tokens
+from tinyphi.tokenizer import Piece
 tokens(tinyphi.load_tokenizer("smollm2-135m").explain("the cat and the llama"))"""
 
 
@@ -59,7 +48,7 @@ def test_the_arrow_keys_walk(static):
 
 
 def test_many_and_none(static):
-    many = [Piece(i, f" w{i}", b" w", 3 * i, 3 * i + 3) for i in range(3000)]
+    many = [Piece(i, f" w{i}", b" w", 3 * i, 3 * i + 3, "normal") for i in range(3000)]
     page = static(tokens(many))
     assert page.get_by_test_id("token").count() == 1000
     assert "the first 1000 of 3000 tokens" in page.inner_text("body")

@@ -113,6 +113,12 @@ def test_a_line_of_another_library_is_not_called_the_learners(double: Exercise) 
     assert said.startswith("TypeError: ") and "of your cell" not in said
 
 
+def test_an_exception_in_code_without_a_file(double: Exercise) -> None:
+    space: dict[str, Any] = {}
+    exec("def answer(x):\n    return {}['a']", space)
+    assert message(double, space["answer"]) == "KeyError: 'a'"
+
+
 def test_wrong_number_of_arguments(double: Exercise) -> None:
     assert "cannot be called as the task says" in message(double, lambda x, y: x)
 

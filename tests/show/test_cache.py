@@ -5,49 +5,40 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tinyphi.config import PhiConfig
 from tinyphi.errors import InputError
 from tinyphi.model import cache as cache_module
 from tinyphi.model.cache import CacheSnapshot, KeyValueCache
 from tinyphi.show import cache_filling
 
-CONFIG = PhiConfig(
-    vocab_size=61,
-    hidden_size=48,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=6,
-    num_key_value_heads=2,
-    max_position_embeddings=64,
-    original_max_position_embeddings=64,
-    bos_token_id=None,
-    eos_token_id=None,
-    pad_token_id=None,
-)
 
+@pytest.fixture
+def record(small_config):
+    """Makes snapshots of a real cache that is told of tokens, without a model."""
 
-def record(steps, window=None, first=1):
-    """Snapshots of a real cache that is told of tokens, without a model."""
-    cache = KeyValueCache(replace(CONFIG, sliding_window=window), 1, None, torch.float32, torch.device("cpu"))
-    snapshots = [cache.snapshot()]
-    for step in range(steps):
-        new = first if step == 0 else 1
-        cache.begin(new)
-        ids = torch.zeros(1, new, dtype=torch.int64)
-        cache.commit(ids, ids + 1, long_factors=False)
-        snapshots.append(cache.snapshot())
-    return snapshots
+    def tell(steps, window=None, first=1):
+        config = replace(small_config, sliding_window=window)
+        cache = KeyValueCache(config, 1, None, torch.float32, torch.device("cpu"))
+        snapshots = [cache.snapshot()]
+        for step in range(steps):
+            new = first if step == 0 else 1
+            cache.begin(new)
+            ids = torch.zeros(1, new, dtype=torch.int64)
+            cache.commit(ids, ids + 1, long_factors=False)
+            snapshots.append(cache.snapshot())
+        return snapshots
+
+    return tell
 
 
 @pytest.mark.parametrize(("steps", "window"), [(0, None), (1, None), (300, None), (900, 40), (2500, 5)])
-def test_faces(examine, steps, window):
+def test_faces(examine, record, steps, window):
     view = examine(lambda: cache_filling(record(steps, window)))
     assert view.live is not None
     assert len(view.live.data["tokens"]) <= 2001
     assert view.live.data["tokens"][-1] == steps
 
 
-def test_the_digest_lists_what_happened(monkeypatch):
+def test_the_digest_lists_what_happened(record, monkeypatch):
     monkeypatch.setattr(cache_module, "_SLACK", 3)
     monkeypatch.setattr(cache_module, "_SMALLEST", 2)
     lines = cache_filling(record(10, window=4, first=2)).text.splitlines()

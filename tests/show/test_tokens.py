@@ -1,21 +1,10 @@
 """tokens: text, id and kind of each piece, in all four faces."""
 
-from dataclasses import dataclass
-
 import pytest
 
 from tinyphi.errors import InputError
 from tinyphi.show import tokens
-
-
-@dataclass
-class Piece:
-    id: int
-    text: str
-    bytes: bytes
-    start: int
-    end: int
-    kind: str = "normal"
+from tinyphi.tokenizer import Piece
 
 
 def piece(number, text, kind="normal"):
@@ -55,7 +44,7 @@ def test_long_texts_say_what_is_left_out(strange):
 
 def test_letters_count_once_and_control_tokens_not():
     pieces = [
-        Piece(1, "a", b"a", 0, 1),
+        Piece(1, "a", b"a", 0, 1, "normal"),
         Piece(2, "<0xF0>", b"\xf0\x9f", 1, 2, "byte"),
         Piece(3, "<0x99>", b"\x99\x82", 1, 2, "byte"),
         Piece(4, "<|end|>", b"", 2, 9, "control"),

@@ -62,8 +62,8 @@ NOT_RUN = {"nbval-skip"}
 IGNORED = {"nbval-ignore-output", "pytest-validate-ignore-output"}
 MAY_RAISE = {"nbval-raises-exception", "raises-exception"}
 _MARKERS = NOT_RUN | IGNORED | MAY_RAISE
-_WIDGET = "application/vnd.jupyter.widget-view+json"
-_NEVER_COMPARED = {"image/png", "image/jpeg", _WIDGET}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+_NEVER_COMPARED = {"image/png", "image/jpeg", WIDGET}
 _TABLE = re.compile(r"(?<=<!-- compared -->\n).*?(?=<!-- /compared -->)", re.DOTALL)
 
 _REASON = re.compile(r"not compared: *\S", re.IGNORECASE)
@@ -186,7 +186,7 @@ def _in_cell(cells: list[Cell], number: int) -> Iterator[str]:
     for output in cell.get("outputs", []):
         if output["output_type"] == "error" and not _markers(cell) & MAY_RAISE:
             yield f"ends in {output.get('ename')}; repair it, or tag it raises-exception if meant"
-        if _WIDGET in output.get("data", {}):
+        if WIDGET in output.get("data", {}):
             yield "stores a widget, which shows an error where no kernel runs; author.run leaves it out"
         if output.get("name") == "stderr":
             yield f"writes to stderr: {_joined(output['text']).strip()[:80]!r}"

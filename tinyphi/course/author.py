@@ -22,11 +22,10 @@ from typing import Any
 
 import nbformat
 
-from tinyphi.course.audit import audit
+from tinyphi.course.audit import WIDGET, audit
 from tinyphi.course.exercise import Exercise, load
 from tinyphi.errors import InputError
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
 _PLACE = re.compile(r"\{\{exercise ([\w.]+)\}\}")
 _NOISE = ("execution", "ExecuteTime", "collapsed", "scrolled", "trusted")  # what editors leave in metadata
 
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     found = 0
     for path in options.notebooks:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = read(path)
         if options.action == "measure":
             print(f"| {path.stem} | {_promised_minutes(notebook)} | {' | '.join(_measured(notebook))} |")
             continue
@@ -53,6 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"  {problem}")
         found += len(problems)
     return 1 if found else 0
+
+
+def read(path: Path) -> Any:
+    """The notebook in a file. Raises InputError for a file that is missing or holds none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is not a notebook: {str(error).splitlines()[0]}") from error
 
 
 def sync(notebook: Any) -> None:
@@ -142,11 +149,11 @@ def save(notebook: Any, path: Path) -> None:
             cell.outputs = _joined(cell.outputs)
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
+    measured = notebook.metadata.get("tinyphi")
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        **{name: notebook.metadata[name] for name in ("tinyphi",) if name in notebook.metadata},
-    }
+    } | ({"tinyphi": measured} if measured else {})
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     temporary = path.with_suffix(".tmp")
     nbformat.write(notebook, temporary)

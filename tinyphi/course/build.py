@@ -86,18 +86,12 @@ def source_notebooks() -> Path:
 
 
 def _read(home: Path) -> Notebooks:
-    import nbformat
+    from tinyphi.course.author import read
 
     paths = sorted(home.glob("*.ipynb"))
     if not paths:
         raise InputError(f"There are no notebooks in {home}.")
-    notebooks = {}
-    for path in paths:
-        try:
-            notebooks[path.stem] = nbformat.read(path, as_version=4)
-        except (ValueError, AttributeError) as error:
-            raise InputError(f"{path} is not a notebook: {str(error).splitlines()[0]}") from error
-    return notebooks
+    return {path.stem: read(path) for path in paths}
 
 
 def _changed(change: Callable[[Any], None]) -> Callable[[Notebooks, Path], int]:

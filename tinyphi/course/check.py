@@ -8,7 +8,6 @@ import copy
 import ctypes
 import html
 import inspect
-import linecache
 import sys
 import threading
 import traceback
@@ -209,11 +208,8 @@ def _explained(error: BaseException, answer: Callable[..., Any]) -> str:
     """The exception with the learner's own line, rather than a traceback through two libraries."""
     home = _home(answer)
     frames = traceback.extract_tb(error.__traceback__)
-    mine = [frame for frame in frames if frame.filename == home]
-    where = ""
-    if mine:
-        line = (mine[-1].line or linecache.getline(mine[-1].filename, mine[-1].lineno or 0)).strip()
-        where = f" in line {mine[-1].lineno} of your cell:\n    {line}\n" if line else " "
+    mine = [frame for frame in frames if frame.filename == home and frame.line]
+    where = f" in line {mine[-1].lineno} of your cell:\n    {mine[-1].line}\n" if mine else ""
     kind = type(error).__name__
     if isinstance(error, SystemExit):
         return f"Your function calls exit{where or ' '}and would end the notebook; `return` a value instead."

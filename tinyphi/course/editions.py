@@ -16,7 +16,6 @@ _INSTALLABLE = re.compile(r"""(?:git\+)?(?:https|ssh|file)://[^\s"'\\]+""")
 def student(notebook: Any) -> None:
     """Stubs in place, no outputs, and no folded solutions."""
     sync(notebook)
-    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             forget_output(cell)

@@ -45,7 +45,6 @@ def assignment(notebook: Any) -> bool:
     from nbgrader.nbgraderformat import MetadataValidator
 
     sync(notebook)
-    notebook.metadata.pop("widgets", None)
     cells: list[Any] = []
     for cell in notebook.cells:
         name = exercise_of(cell)
