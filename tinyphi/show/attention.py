@@ -11,7 +11,7 @@ from torch.nn.functional import adaptive_max_pool2d, pad
 
 from tinyphi.errors import InputError
 from tinyphi.show import style
-from tinyphi.show.given import check_sources
+from tinyphi.show.given import check_sources, finite
 from tinyphi.show.live import Live, pack
 from tinyphi.show.view import View
 
@@ -76,11 +76,7 @@ def attention_head(weights: Tensor, labels: Sequence[str]) -> View:
     labels (s) are the texts of the source tokens; the queries are the last t of them. Of a long input the
     last 64 tokens are shown. Raises InputError when shapes do not fit.
     """
-    usage = "attention_head() takes one head (t s), such as weights[0, head]"
-    if not isinstance(weights, Tensor) or weights.dim() != 2 or weights.numel() == 0:
-        shape = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
-        raise InputError(f"{usage}; this is {shape}.")
-    values = weights.detach().to("cpu", torch.float64)
+    values = finite(weights, 2, "attention_head() takes one head (t s), such as weights[0, head]")
     check_sources(values.shape[0], values.shape[1], labels)
     if not bool(((values >= 0) & (values <= 1.001)).all()):
         raise InputError(

@@ -51,8 +51,10 @@ def mlp_gates(trace: Trace, labels: Sequence[str] | None = None, layer: int = 0,
     }
     head = f"mlp of layer {layer}, {len(gate)} tokens, {gate.shape[1]} channels"
     alt = f"The gates of the {head}: where they lie on the curve of silu, and the strongest channels."
-    draw = _Drawing(gate[-1], up[-1], names[-1])
-    return View(_digest(head, gate, up, names), alt, draw, live=Live("mlp", data))
+    # Copies, and only of what is drawn: a view would keep the tensors of all tokens alive.
+    last_gate, last_up, name = gate[-1].clone(), up[-1].clone(), names[-1]
+    text = _digest(head, gate, up, names)
+    return View(text, alt, lambda: _draw(last_gate, last_up, name), live=Live("mlp", data))
 
 
 _PACKING = {
@@ -118,47 +120,47 @@ def _digest(head: str, gate: Tensor, up: Tensor, names: list[str]) -> str:
     return "\n".join(lines)
 
 
-class _Drawing:
-    """The figure of one token; a class so that the tensors of all other tokens can be let go."""
+def _draw(gate: Tensor, up: Tensor, name: str) -> "Figure":
+    """The figure of one token: its gate and up (f)."""
+    figure = style.new_figure(8.0, 3.7)
+    parts: Any = figure.subfigures(1, 2, width_ratios=[1, 1.1])
+    left, right = parts
+    best = _strongest(gate[None], up[None], min(TOP, len(gate)))[0]
+    panels: Any = left.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    _draw_curve(panels, gate, best, name)
+    _draw_channels(right.subplots(1, 3, sharey=True), gate[best], up[best], best)
+    return figure
 
-    def __init__(self, gate: Tensor, up: Tensor, name: str) -> None:
-        self.gate, self.up, self.name = gate.clone(), up.clone(), name
 
-    def __call__(self) -> "Figure":
-        figure = style.new_figure(8.0, 3.7)
-        parts: Any = figure.subfigures(1, 2, width_ratios=[1, 1.1])
-        left, right = parts
-        best = _strongest(self.gate[None], self.up[None], min(TOP, len(self.gate)))[0]
-        panels: Any = left.subplots(2, 1, sharex=True, height_ratios=[2, 1])
-        self._draw_curve(panels, best)
-        self._draw_channels(right.subplots(1, 3, sharey=True), best)
-        return figure
+def _draw_curve(panels: Any, gate: Tensor, best: Tensor, name: str) -> None:
+    ends, counts = _histogram(gate)
+    x = torch.linspace(ends[0].item(), ends[1].item(), 300)
+    curve, below = panels
+    curve.axhspan(-CLOSED, CLOSED, color=style.PALE, alpha=0.6, linewidth=0, label="nearly closed")
+    curve.plot(x.numpy(), silu(x).numpy(), color=style.INK, linewidth=1.2, label="silu")
+    chosen = gate[best]
+    curve.plot(chosen.numpy(), silu(chosen).numpy(), "o", color=style.ORANGE, label="strongest channels")
+    curve.set_ylabel("silu(gate)")
+    curve.set_title(f"token {style.drawable(name, 14)}", size=10)
+    curve.legend(fontsize=8, loc="upper left")
+    edges = torch.linspace(ends[0].item(), ends[1].item(), _BINS + 1)
+    below.stairs(counts.numpy(), edges.numpy(), fill=True, color=style.BLUE)
+    below.set(xlabel="gate", ylabel="channels")
 
-    def _draw_curve(self, panels: Any, best: Tensor) -> None:
-        ends, counts = _histogram(self.gate)
-        x = torch.linspace(ends[0].item(), ends[1].item(), 300)
-        curve, below = panels
-        curve.axhspan(-CLOSED, CLOSED, color=style.PALE, alpha=0.6, linewidth=0, label="nearly closed")
-        curve.plot(x.numpy(), silu(x).numpy(), color=style.INK, linewidth=1.2, label="silu")
-        chosen = self.gate[best]
-        curve.plot(chosen.numpy(), silu(chosen).numpy(), "o", color=style.ORANGE, label="strongest channels")
-        curve.set_ylabel("silu(gate)")
-        curve.set_title(f"token {style.drawable(self.name, 14)}", size=10)
-        curve.legend(fontsize=8, loc="upper left")
-        edges = torch.linspace(ends[0].item(), ends[1].item(), _BINS + 1)
-        below.stairs(counts.numpy(), edges.numpy(), fill=True, color=style.BLUE)
-        below.set(xlabel="gate", ylabel="channels")
 
-    def _draw_channels(self, panels: Any, best: Tensor) -> None:
-        passed, up = silu(self.gate[best]), self.up[best]
-        parts = {"silu(gate)": passed, "× up": up, "= hidden": passed * up}
-        for axes, (name, values) in zip(panels, parts.items(), strict=True):
-            places = list(range(len(best)))
-            colour = style.ORANGE if name == "silu(gate)" else style.BLUE if name == "× up" else style.INK
-            axes.barh(places, values.numpy(), color=colour, height=0.7)
-            axes.axvline(0, color=style.GREY, linewidth=0.8)
-            axes.set_title(name, size=10)
-            axes.set_yticks(places, [str(channel) for channel in best.tolist()], size=8)
-            axes.tick_params(axis="x", labelsize=8)
-        panels[0].invert_yaxis()
-        panels[0].set_ylabel("channel")
+def _draw_channels(panels: Any, gate: Tensor, up: Tensor, channels: Tensor) -> None:
+    passed = silu(gate)
+    parts = [
+        ("silu(gate)", passed, style.ORANGE),
+        ("× up", up, style.BLUE),
+        ("= hidden", passed * up, style.INK),
+    ]
+    for axes, (name, values, colour) in zip(panels, parts, strict=True):
+        places = list(range(len(channels)))
+        axes.barh(places, values.numpy(), color=colour, height=0.7)
+        axes.axvline(0, color=style.GREY, linewidth=0.8)
+        axes.set_title(name, size=10)
+        axes.set_yticks(places, [str(channel) for channel in channels.tolist()], size=8)
+        axes.tick_params(axis="x", labelsize=8)
+    panels[0].invert_yaxis()
+    panels[0].set_ylabel("channel")
