@@ -10,11 +10,17 @@ from tinyphi.show import style
 from tinyphi.show.digest import fixed
 
 
-def finite(tensor: object, axes: int, usage: str) -> Tensor:
-    """`tensor` in float64 on the CPU. Raises InputError, beginning with `usage`, for what cannot be shown."""
-    if not isinstance(tensor, Tensor) or tensor.dim() != axes or tensor.numel() == 0:
+def shaped(tensor: object, usage: str, *axes: int) -> Tensor:
+    """`tensor` if it has one of these numbers of axes and is not empty; an InputError with `usage` if not."""
+    if not isinstance(tensor, Tensor) or tensor.dim() not in axes or tensor.numel() == 0:
         shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
         raise InputError(f"{usage}; this is {shape}.")
+    return tensor
+
+
+def finite(tensor: object, axes: int, usage: str) -> Tensor:
+    """`tensor` in float64 on the CPU. Raises InputError, beginning with `usage`, for what cannot be shown."""
+    tensor = shaped(tensor, usage, axes)
     if tensor.is_complex() or not tensor.isfinite().all():
         raise InputError(f"{usage}, of finite real numbers; this tensor has others.")
     return tensor.detach().to("cpu", torch.float64)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tinyphi.errors import InputError
 from tinyphi.show import style
+from tinyphi.show.given import shaped
 from tinyphi.show.live import Live, pack
 from tinyphi.show.view import View
 
@@ -73,10 +74,7 @@ def logit_lens(
 
 def _checked(logits: Tensor, labels: Sequence[str], names: Sequence[str] | None, top: int) -> list[str]:
     """The names of all layers, once everything fits together."""
-    if not isinstance(logits, Tensor) or logits.dim() != 3 or logits.numel() == 0:
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"logit_lens() takes logits (layers tokens vocabulary); this is {shape}.")
-    layers, count, _ = logits.shape
+    layers, count, _ = shaped(logits, "logit_lens() takes logits (layers tokens vocabulary)", 3).shape
     names = [str(layer) for layer in range(layers)] if names is None else list(names)
     for what, given, wanted in (("labels", labels, count), ("names", names, layers)):
         if len(given) != wanted:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tinyphi.errors import InputError
 from tinyphi.show import style
+from tinyphi.show.given import shaped
 from tinyphi.show.live import Live
 from tinyphi.show.view import View
 
@@ -78,10 +79,8 @@ def entropy_bits(values: Tensor) -> float:
 
 
 def _distribution(given: Any) -> Tensor:
-    if not isinstance(given, Tensor) or given.dim() != 1:
-        shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
-        raise InputError(f"probabilities() takes one distribution, a tensor (v) or a step; this is {shape}.")
-    values = given.detach().to("cpu", torch.float64)
+    tensor = shaped(given, "probabilities() takes one distribution, a tensor (v) or a step", 1)
+    values = tensor.detach().to("cpu", torch.float64)
     total = values.sum().item()
     if not (values >= 0).all() or abs(total - 1) > 0.01:
         raise InputError(

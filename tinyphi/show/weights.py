@@ -9,6 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from tinyphi.errors import InputError
 from tinyphi.show import style
 from tinyphi.show.digest import digest
+from tinyphi.show.given import shaped
 from tinyphi.show.live import Live, pack
 from tinyphi.show.view import View
 
@@ -27,9 +28,7 @@ def weight_map(tensor: Tensor) -> View:
     fade to zero: more than 64 rows or columns in the figure, more than 128 in the live face. Raises
     InputError for other shapes and for values not finite.
     """
-    if not isinstance(tensor, Tensor) or tensor.dim() not in (1, 2) or tensor.numel() == 0:
-        shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-        raise InputError(f"weight_map() takes a matrix (rows columns) or a vector; this is {shape}.")
+    tensor = shaped(tensor, "weight_map() takes a matrix (rows columns) or a vector", 1, 2)
     matrix = tensor.detach().to("cpu", torch.float32)
     matrix = matrix[None] if matrix.dim() == 1 else matrix
     if not matrix.isfinite().all():
