@@ -14,7 +14,7 @@ PACKAGE = Path(tinyphi.__file__).parent
 # loading a model can quantize it on the way.
 FLOORS = [
     {"errors", "longrope_factors"},
-    {"config"},
+    {"config", "kernels"},
     {"model"},
     {"tokenizer", "quant"},
     {"weights"},

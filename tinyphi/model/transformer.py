@@ -1,12 +1,13 @@
 """Phi3: token ids in, logits out. One class for the whole family, for training, prefill and decoding."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from tinyphi.config import PhiConfig
 from tinyphi.errors import InputError
+from tinyphi.kernels import native
 from tinyphi.model.attention import Attention
 from tinyphi.model.cache import KeyValueCache
 from tinyphi.model.linear import Linear
@@ -66,6 +67,7 @@ class Phi3(nn.Module):
         self.lm_head = Linear(config.hidden_size, config.vocab_size)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
+        self._decoder: native.Decoder | None = None  # see compile
         self.apply(_initialise)
 
     def forward(
@@ -121,10 +123,31 @@ class Phi3(nn.Module):
             trace.record("logits", logits, "b t v")
         return logits
 
-    def new_cache(self, batch: int = 1, max_tokens: int | None = None) -> KeyValueCache:
-        """An empty cache for `batch` rows, with room for `max_tokens` (None: it grows)."""
-        weight = self.embed_tokens.weight
-        return KeyValueCache(self.config, batch, max_tokens, weight.dtype, weight.device)
+    def new_cache(
+        self, batch: int = 1, max_tokens: int | None = None, bits: int | None = None
+    ) -> KeyValueCache:
+        """An empty cache for `batch` rows, with room for `max_tokens` (None: it grows).
+
+        bits: 8 keeps keys and values as 8-bit numbers, None in the model's dtype.
+        """
+        weight = self.norm.weight
+        return KeyValueCache(self.config, batch, max_tokens, weight.dtype, weight.device, bits)
+
+    def compile(self) -> None:  # torch's own would compile with inductor
+        """From now on, let one C call take a single token through all layers.
+
+        It computes what the layers compute, in float32. They keep all other work: several tokens or rows, a
+        trace, gradients. Compile again after a layer was replaced. Raises InputError unless all matrices of
+        the layers are quantized for the native kernel, which `tinyphi.quant.quantize` does.
+        """
+        layers = [_for_kernel(layer) for layer in self.layers if isinstance(layer, Block)]
+        config = self.config
+        self._decoder = native.Decoder(
+            layers, config.num_attention_heads, config.num_key_value_heads, config.rms_norm_eps
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_decoder": None}  # a copy must be compiled for itself
 
     def _layers(self, ids: Tensor, place: "_Place", cache: KeyValueCache | None, trace: Trace) -> Tensor:
         x: Tensor = self.embed_tokens(ids)
@@ -135,6 +158,10 @@ class Phi3(nn.Module):
             trace.record("rope.sin", sin, "b t r")
             assert place.mask is not None
             trace.record("mask", place.mask, "b t s")
+        if ids.numel() == 1 and self._decoder is not None and cache is not None and trace is NO_TRACE:
+            slot = None if place.mask is not None or torch.is_grad_enabled() else cache.in_place()
+            if slot is not None:
+                return self._decoder.step(x, cos, sin, slot.keys, slot.values, slot.first, slot.stored)
         for number, layer in enumerate(self.layers):
             x = layer(x, cos, sin, place.mask, cache, trace.at(f"layers.{number}"))
         return x
@@ -224,7 +251,22 @@ def _recompute_event(cache: KeyValueCache, long_factors: bool) -> str:
             f"cache: computed {cache.tokens} tokens again with LongRoPE's {kind} factors; "
             f"the longest sequence crossed {limit} tokens"
         )
-    return f"cache: computed {cache.tokens} tokens again after an interrupted call"
+    return f"cache: computed {cache.tokens} tokens again after an interrupted call or a rollback"
+
+
+def _for_kernel(layer: Block) -> native.LayerWeights:
+    """The layer's weights for `native.Decoder`."""
+    attention, mlp = layer.attention, layer.mlp
+    linears = (attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj)
+    matrices = [getattr(linear, "native_matrix", None) for linear in linears]
+    if None in matrices:
+        problem = native.problem() or "a matrix of its layers is not in 4 or 8 bits for the native kernel."
+        raise InputError(
+            f"The model cannot be compiled: {problem} Quantize it with tinyphi.quant.quantize(model, …)."
+        )
+    qkv, out, gate_up, down = matrices
+    norms = (layer.attention_norm.weight.detach(), layer.mlp_norm.weight.detach())
+    return native.LayerWeights(norms[0], qkv, out, norms[1], gate_up, down)
 
 
 def _initialise(module: nn.Module) -> None:

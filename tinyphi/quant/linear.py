@@ -1,12 +1,14 @@
-"""Linear layers whose weight is stored in a few bits. They stand where `tinyphi.model.linear.Linear` stood."""
+"""Linear layers whose weight is stored in a few bits, in place of `tinyphi.model.linear.Linear`."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tinyphi.kernels import native
+from tinyphi.quant.backends import Native, make_backend, pack_nibbles, unpack_nibbles
 from tinyphi.quant.groupwise import Grouped
 
 
@@ -47,6 +49,14 @@ class QuantizedLinear(nn.Module, ABC):
     def extra_repr(self) -> str:
         return f"{self.in_features} → {self.out_features}, {self.format}"
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedLinear":
+        """Only move to another device: codes and scales keep their types when the model is converted."""
+        for module in self.modules():
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = buffer.to(fn(buffer).device)
+        return self
+
 
 class QuantizedEmbedding(nn.Module):
     """An embedding that reads rows of a quantized matrix; with a tied head, of the head's own."""
@@ -62,40 +72,62 @@ class QuantizedEmbedding(nn.Module):
 
 
 class GroupedLinear(QuantizedLinear):
-    """4-bit or 8-bit codes with a scale per group, and a choice of kernels that multiply with them."""
+    """4-bit or 8-bit codes with a scale per group, and a choice of backends that multiply with them.
 
-    def __init__(self, weight: Grouped) -> None:
+    backend: "native", "torch" or "reference"; None takes the first of these that is possible here.
+    Raises InputError for one that is not.
+    """
+
+    def __init__(self, weight: Grouped, backend: str | None = None) -> None:
         super().__init__(*weight.codes.shape)
-        self.bits, self.group_size = weight.bits, weight.group_size
-        codes = pack_nibbles(weight.codes) if weight.bits == 4 else weight.codes
-        self.register_buffer("codes", codes, persistent=False)
-        self.register_buffer("scales", weight.scales, persistent=False)
-        self.register_buffer("minima", weight.minima, persistent=False)
+        self.bits, self.group_size, self.symmetric = weight.bits, weight.group_size, weight.minima is None
+        self.backend = make_backend(weight, backend)
 
     @property
     def format(self) -> str:
-        zero = "" if self.minima is None else ", with minima"
-        return f"int{self.bits}, groups of {self.group_size}{zero}"
+        groups = "a scale per row" if self.group_size == self.in_features else f"groups of {self.group_size}"
+        return f"int{self.bits}, {groups}{'' if self.symmetric else ' with minima'}"
+
+    def use(self, backend: str | None) -> None:
+        """Change the backend; see the class."""
+        self.backend = make_backend(self.grouped(), backend)
 
     def grouped(self) -> Grouped:
         """The weight as plain codes, scales and minima."""
-        codes = unpack_nibbles(self.codes) if self.bits == 4 else self.codes
-        return Grouped(codes, self.scales, self.minima)
+        return self.backend.grouped()
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         return self.grouped().dequantize(dtype)
 
+    def rows(self, ids: Tensor) -> Tensor:
+        return self.backend.rows(ids.flatten()).view(*ids.shape, -1)
+
     def stored(self) -> dict[str, Tensor]:
-        tensors = {"codes": self.codes, "scales": self.scales, "minima": self.minima}
+        weight = self.grouped()
+        codes = pack_nibbles(weight.codes) if weight.bits == 4 else weight.codes
+        tensors = {"codes": codes, "scales": weight.scales, "minima": weight.minima}
         return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
+    @classmethod
+    def from_stored(cls, tensors: Mapping[str, Tensor]) -> "GroupedLinear":
+        """The layer from what `stored` returned."""
+        codes = tensors["codes"]
+        plain = unpack_nibbles(codes) if codes.dtype == torch.uint8 else codes
+        return cls(Grouped(plain, tensors["scales"], tensors.get("minima")))
 
-def pack_nibbles(codes: Tensor) -> Tensor:
-    """Two 4-bit codes a byte, the even column in the low half: (o i) → (o i/2) uint8."""
-    even, odd = rearrange(codes, "o (i two) -> two o i", two=2)
-    return even | odd << 4
+    @property
+    def native_matrix(self) -> native.Matrix | None:
+        """The weight as the C kernel sees it; None with another backend."""
+        return self.backend.matrix() if isinstance(self.backend, Native) else None
 
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.backend(x)
+        return y
 
-def unpack_nibbles(packed: Tensor) -> Tensor:
-    """The inverse of `pack_nibbles`: (o i/2) → (o i) uint8."""
-    return torch.stack((packed & 15, packed >> 4), dim=-1).flatten(1)
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedLinear":
+        device = fn(torch.empty(0, device=next(self.backend.buffers()).device)).device
+        if device != next(self.backend.buffers()).device:
+            weight = self.grouped()
+            minima = None if weight.minima is None else weight.minima.to(device)
+            self.backend = make_backend(Grouped(weight.codes.to(device), weight.scales.to(device), minima))
+        return self

@@ -1,0 +1,1 @@
+"""A few hundred lines of C for what torch does too slowly, and how they are compiled and called."""

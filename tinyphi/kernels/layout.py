@@ -1,0 +1,61 @@
+"""How a matrix lies in memory for the kernel: eight rows beside each other, four columns of each at a time.
+
+    codes, 4 bits:   [rows/8][columns/32][4][8 rows][4]    low half of a byte: column 4c+k, high half: 16+4c+k
+    codes, 8 bits:   [rows/8][columns/32][8][8 rows][4]
+    scales, minima:  [rows/8][groups][8 rows]
+
+The same on every processor. Rows that are missing to the next sixteen are filled up with zeros.
+"""
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+ROWS, COLUMNS = 8, 32
+_PADDING = 16  # rows that the widest processor takes at once
+
+
+def to_tiles(codes: Tensor) -> Tensor:
+    """Codes (o i), uint8 0 … 15 or int8, with i a multiple of 32, to bytes in the order of the kernel."""
+    padded = F.pad(codes, (0, 0, 0, -len(codes) % _PADDING))
+    if codes.dtype == torch.int8:
+        tiles: Tensor = rearrange(padded, "(t r) (b c k) -> t b c r k", r=ROWS, c=8, k=4)
+        return tiles.contiguous()
+    low, high = rearrange(padded, "(t r) (b half c k) -> half t b c r k", r=ROWS, half=2, c=4, k=4)
+    tiles = low | high << 4
+    return tiles.contiguous()
+
+
+def from_tiles(tiles: Tensor, outputs: int) -> Tensor:
+    """The inverse of `to_tiles`: back to codes (o i)."""
+    if tiles.dtype == torch.int8:
+        codes = rearrange(tiles, "t b c r k -> (t r) (b c k)")
+    else:
+        halves = torch.stack((tiles & 15, tiles >> 4))
+        codes = rearrange(halves, "half t b c r k -> (t r) (b half c k)")
+    return codes[:outputs]
+
+
+def scales_to_tiles(scales: Tensor) -> Tensor:
+    """(o groups) → (o/8 groups 8)."""
+    padded = F.pad(scales, (0, 0, 0, -len(scales) % _PADDING))
+    return rearrange(padded, "(t r) g -> t g r", r=ROWS).contiguous()
+
+
+def scales_from_tiles(tiles: Tensor, outputs: int) -> Tensor:
+    """The inverse of `scales_to_tiles`."""
+    return rearrange(tiles, "t g r -> (t r) g")[:outputs]
+
+
+def rows(tiles: Tensor, ids: Tensor) -> Tensor:
+    """Some rows of the codes: ids (k) → (k i)."""
+    picked = tiles[ids // ROWS, :, :, ids % ROWS]  # (k blocks chunks 4)
+    if tiles.dtype == torch.int8:
+        return picked.flatten(1)
+    return rearrange(torch.stack((picked & 15, picked >> 4)), "half n b c k -> n (b half c k)")
+
+
+def scale_rows(tiles: Tensor, ids: Tensor) -> Tensor:
+    """Some rows of the scales or minima: ids (k) → (k groups)."""
+    return tiles[ids // ROWS, :, ids % ROWS]
