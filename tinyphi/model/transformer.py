@@ -258,8 +258,10 @@ def _for_kernel(layer: Block) -> native.LayerWeights:
     """The layer's weights for `native.Decoder`."""
     attention, mlp = layer.attention, layer.mlp
     linears = (attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj)
-    matrices = [getattr(linear, "native_matrix", None) for linear in linears]
-    if None in matrices:
+    matrices: list[native.Matrix] = [
+        matrix for linear in linears if (matrix := getattr(linear, "native_matrix", None)) is not None
+    ]
+    if len(matrices) < len(linears):
         problem = native.problem() or "a matrix of its layers is not in 4 or 8 bits for the native kernel."
         raise InputError(
             f"The model cannot be compiled: {problem} Quantize it with tinyphi.quant.quantize(model, …)."

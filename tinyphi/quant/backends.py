@@ -208,7 +208,8 @@ def make_backend(weight: Grouped, name: str | None = None) -> Backend:
 def pack_nibbles(codes: Tensor) -> Tensor:
     """Two 4-bit codes a byte, the even column in the low half: (o i) → (o i/2) uint8."""
     even, odd = rearrange(codes, "o (i two) -> two o i", two=2)
-    return (even | odd << 4).contiguous()
+    packed: Tensor = even | odd << 4
+    return packed.contiguous()
 
 
 def unpack_nibbles(packed: Tensor) -> Tensor:

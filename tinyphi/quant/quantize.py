@@ -65,16 +65,15 @@ class Report:
         share = self.bytes / self.bytes_before
         lines.append(f"all: {self.bytes_before / 1e6:.1f} MB → {self.bytes / 1e6:.1f} MB ({share:.1%})")
         if self.change is not None:
-            lines.append(str(_described(self.change)))
+            lines.append(_described(self.change))
         return "\n".join(lines)
 
 
 def _described(change: Change) -> str:
     """Two lines about the whole model."""
     first = change.first_difference
-    greedy = (
-        f"the first {_NEW_TOKENS} greedy tokens stay" if first is None else f"greedy token {first[0]} changes"
-    )
+    stays = f"the first {_NEW_TOKENS} greedy tokens stay"
+    greedy = stays if first is None else f"greedy token {first[0]} changes"
     return (
         f"perplexity {change.perplexity_before:.3f} → {change.perplexity:.3f} on {change.tokens} tokens, "
         f"KL {change.divergence:.4f} nats, {change.same_choice:.1%} of the choices stay; {greedy}"
@@ -96,8 +95,8 @@ def quantize(
 
     method, group_size, symmetric, keep: see `Recipe`. "awq" and "gptq" calibrate with `ids` and round the
         layers' matrices; embedding and head follow `keep`, or get 8 bits.
-    max_error: a matrix whose error is larger gets 8 bits instead, and the report says so. The error is that of
-        its outputs, or that of its weights where no ids are given.
+    max_error: a matrix whose error is larger gets 8 bits instead, and the report says so. The error is that
+        of its outputs, or that of its weights where no ids are given.
     ids: (b t) int64, a text to measure errors and the change of the predictions on. None: only weights are
         compared.
     Raises InputError for unknown methods, and for a model that is quantized already.

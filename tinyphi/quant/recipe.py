@@ -1,4 +1,4 @@
-"""Recipe: which matrix of a model gets which format. One recipe serves quantizing in memory and while loading."""
+"""Which matrix of a model gets which format. One recipe serves quantizing in memory and while loading."""
 
 import fnmatch
 from collections.abc import Iterator, Mapping
@@ -30,8 +30,8 @@ class Layer(NamedTuple):
 class Recipe:
     """How to quantize a model.
 
-    method: one of `METHODS`. int8 has a scale per row, int4 one per group, nf4 a codebook and double-quantized
-        maxima; q8_0, q4_0, q4_1, q4_k and q6_k are those of GGUF.
+    method: one of `METHODS`. int8 has a scale per row, int4 one per group, nf4 a codebook and maxima that are
+        quantized too; q8_0, q4_0, q4_1, q4_k and q6_k are those of GGUF.
     group_size, symmetric: of int4, see `quantize_int4`.
     keep: exceptions, a pattern of names → a method, or "full" for unquantized. The names are "embed_tokens",
         "lm_head" and "layers.0.attention.qkv_proj" and so on; the first pattern that fits counts. None: a
@@ -50,7 +50,7 @@ class Recipe:
                 raise InputError(f"There is no method {method!r}. There are: {', '.join(METHODS)}.")
 
     def layer(self, name: str, weight: Tensor, tied: bool = False) -> Layer:
-        """The quantized layer for the matrix of that name, (o i). `tied`: it is embedding and head at once."""
+        """The quantized layer for the matrix of that name, (o i). `tied`: embedding and head at once."""
         method, reason = self._method(name, tied)
         if method == FULL:
             return Layer(None, reason)
@@ -88,7 +88,7 @@ class Recipe:
         outputs, inputs = weight.shape
         if method == "nf4":
             return NF4Linear(quantize_nf4(weight, double=True))
-        pieces = weight.detach().split(max(1, _AT_ONCE // inputs))
+        pieces = torch.split(weight.detach(), max(1, _AT_ONCE // inputs))
         if method in ("int8", "int4"):
             return GroupedLinear(_joined(self._grouped(piece, method, group_size) for piece in pieces))
         blocks = torch.cat([block_format(method).quantize(piece.float()) for piece in pieces])
