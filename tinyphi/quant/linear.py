@@ -61,14 +61,17 @@ class QuantizedLinear(nn.Module, ABC):
 class QuantizedEmbedding(nn.Module):
     """An embedding that reads rows of a quantized matrix; with a tied head, of the head's own."""
 
+    example: Tensor
+
     def __init__(self, table: QuantizedLinear, dtype: torch.dtype) -> None:
         super().__init__()
         self.table = table
-        self.dtype = dtype
+        # Empty, but it follows model.to(dtype), which leaves the table alone.
+        self.register_buffer("example", torch.empty(0, dtype=dtype), persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
         """(b t) → (b t d)."""
-        return self.table.rows(ids).to(self.dtype)
+        return self.table.rows(ids).to(self.example.dtype)
 
 
 class GroupedLinear(QuantizedLinear):
