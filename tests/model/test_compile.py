@@ -99,34 +99,44 @@ def test_bfloat16_models_keep_more_digits_than_their_layers():
     assert compiled.max() < 0.1
 
 
-def test_planted_mistakes_are_noticed(monkeypatch):
+@pytest.mark.parametrize("pieces", [[40], [10, 30], [1, 14, 1, 15, 9], [20, 1, 1, 18]], ids=str)
+def test_several_tokens_at_once(pieces):
+    """In pieces that cross the window and LongRoPE's boundary."""
+    model = model_of(replace(CONFIG, num_hidden_layers=1))
+    ids = torch.randint(0, 96, (1, 40), generator=torch.Generator().manual_seed(1))
+
+    def logits():
+        cache = model.new_cache()
+        return torch.cat([model(piece, cache=cache)[0] for piece in ids.split(pieces, dim=1)])
+
+    with torch.inference_mode():
+        wanted = logits()
+        model.compile()
+        assert_same(logits(), wanted)
+
+
+def test_planted_mistakes_are_noticed():
     model = model_of(replace(CONFIG, num_hidden_layers=1))
     wanted = logits_of(model)
-    model.compile()
-    step = native.Decoder.step
-
-    def one_token_more(self, x, cos, sin, keys, values, first, stored):
-        return step(self, x, cos, sin, keys, values, max(0, first - 1), stored)
-
-    def wrong_way(self, x, cos, sin, *rest):
-        return step(self, x, cos, -sin, *rest)
-
-    for mistake in (one_token_more, wrong_way):
-        monkeypatch.setattr(native.Decoder, "step", mistake)
-        assert errors(logits_of(model), wanted).max() > 0.05
+    for name, wrong in (("window", 11), ("window", 0), ("eps", 0.1), ("groups", 1)):
+        model.compile()
+        setattr(model._decoder._call, name, wrong)
+        assert errors(logits_of(model), wanted).max() > 0.05, name
 
 
 def test_what_the_call_cannot_do_goes_through_the_layers(monkeypatch):
     model = model_of(CONFIG)
     model.compile()
     monkeypatch.setattr(native.Decoder, "step", lambda *_: pytest.fail("used"))
+    monkeypatch.setattr("tinyphi.model.transformer._MOST_AT_ONCE", 8)
     ids = torch.tensor([[5]])
     with torch.inference_mode():
         cache = model.new_cache()
-        model(ids.expand(1, 3), cache=cache)  # several tokens
+        model(ids.expand(1, 9), cache=cache)  # too many tokens
         model(ids, cache=cache, trace=tinyphi.Trace())
         model(ids)  # no cache
         model(ids.expand(2, 1), cache=model.new_cache(2))  # two rows
+        model(ids.expand(1, 2), segments=torch.tensor([[0, 1]]), cache=model.new_cache())  # padding
     model(ids, cache=model.new_cache())  # gradients are on
 
 

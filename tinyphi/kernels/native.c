@@ -19,6 +19,12 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(_OPENMP)
+int omp_get_max_threads(void), omp_get_thread_num(void); /* not omp.h, which not every compiler has */
+#else
+static int omp_get_max_threads(void) { return 1; }
+static int omp_get_thread_num(void) { return 0; }
+#endif
 #if defined(__AVX2__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
@@ -335,7 +341,7 @@ int tinyphi_linear(const Matrix *w, const void *x, void *y, int type, int64_t to
     return 0;
 }
 
-/* ---- One token through all layers, in one call: what would be twenty calls a layer is four products and little else. ---- */
+/* ---- Tokens through all layers, in one call: what would be twenty calls a layer is four products and little else. ---- */
 
 typedef struct {
     const float *attention_norm, *mlp_norm; /* (width) */
@@ -346,11 +352,16 @@ typedef struct {
 
 typedef struct {
     const Layer *layers;
-    const float *cos, *sin; /* (pairs) */
-    int64_t count, width, hidden, heads, groups, channels, pairs;
-    int64_t type, room, first, stored; /* of the cache: tokens first … stored−1 are seen, and the new one is put behind */
+    const float *cos, *sin; /* (tokens pairs) */
+    int64_t count, width, hidden, heads, groups, channels, pairs, window; /* window: tokens seen, oneself included; 0: all */
+    int64_t tokens, type, room, stored; /* the new tokens; the cache's type, its room, and how many it holds before them */
     float eps;
 } Decoder;
+
+/* The first token in the cache that new token t sees. */
+static int64_t first_seen(const Decoder *d, int64_t t) {
+    return d->window && d->stored + t + 1 > d->window ? d->stored + t + 1 - d->window : 0;
+}
 
 static void rms_norm(const float *x, const float *weight, float *y, int64_t width, float eps) {
     float squares = 0, inverse;
@@ -373,11 +384,11 @@ static inline float exponential(float x) {
     return p * power;
 }
 
-static void rotate(float *x, const Decoder *d) {
-    for (int64_t i = 0; i < d->pairs; i++) {
-        const float one = x[i], two = x[i + d->pairs];
-        x[i] = one * d->cos[i] - two * d->sin[i];
-        x[i + d->pairs] = two * d->cos[i] + one * d->sin[i];
+static void rotate(float *x, const float *cos, const float *sin, int64_t pairs) {
+    for (int64_t i = 0; i < pairs; i++) {
+        const float one = x[i], two = x[i + pairs];
+        x[i] = one * cos[i] - two * sin[i];
+        x[i + pairs] = two * cos[i] + one * sin[i];
     }
 }
 
@@ -395,8 +406,9 @@ static void remember(void *store, float *scales, int64_t type, int64_t place, in
 
 /* One query head: scores, softmax, mix. Four keys, or values, at a time: four sums that do not wait for each other. */
 static inline __attribute__((always_inline)) void attend(
-    const int type, const Decoder *d, const Layer *layer, int64_t group, const float *query, float *work, float *mixed) {
-    const int64_t c = d->channels, count = d->stored + 1 - d->first, start = group * d->room + d->first;
+    const int type, const Decoder *d, const Layer *layer, int64_t group, int64_t t, const float *query, float *work,
+    float *mixed) {
+    const int64_t c = d->channels, first = first_seen(d, t), count = d->stored + t + 1 - first, start = group * d->room + first;
     const void *keys = layer->keys, *values = layer->values;
     const float scale = 1 / sqrtf((float)c);
     float largest = -INFINITY, total = 0;
@@ -431,63 +443,74 @@ static inline __attribute__((always_inline)) void attend(
     }
 }
 
-/* Called by every thread of a team. qkv ((heads + 2 groups) channels) → mixed (heads channels); scores (heads count). */
+/* Called by every thread of a team. qkv (tokens (heads + 2 groups) channels) → mixed (tokens heads channels). `scores`: one
+   thread's room for a number for each token that is seen. */
 static void attention(const Decoder *d, const Layer *layer, float *qkv, float *scores, float *mixed) {
-    const int64_t c = d->channels, each = d->heads / d->groups, count = d->stored + 1 - d->first;
+    const int64_t c = d->channels, turned = d->heads + d->groups, row = (turned + d->groups) * c;
 #pragma omp for schedule(static)
-    for (int64_t head = 0; head < d->heads + d->groups; head++) {
-        float *x = qkv + head * c;
-        const int64_t group = head - d->heads, place = group * d->room + d->stored;
-        rotate(x, d);
+    for (int64_t task = 0; task < d->tokens * turned; task++) {
+        const int64_t t = task / turned, head = task % turned, group = head - d->heads, place = group * d->room + d->stored + t;
+        float *x = qkv + t * row + head * c;
+        rotate(x, d->cos + t * d->pairs, d->sin + t * d->pairs, d->pairs);
         if (group < 0) continue; /* a query */
         remember(layer->keys, layer->key_scales, d->type, place, c, x);
         remember(layer->values, layer->value_scales, d->type, place, c, x + d->groups * c);
     }
-#pragma omp for schedule(static)
-    for (int64_t head = 0; head < d->heads; head++) {
-        float *query = qkv + head * c, *work = scores + head * count, *to = mixed + head * c;
-        if (d->type == FLOAT32) attend(FLOAT32, d, layer, head / each, query, work, to);
-        else if (d->type == BFLOAT16) attend(BFLOAT16, d, layer, head / each, query, work, to);
-        else attend(INT8, d, layer, head / each, query, work, to);
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < d->tokens * d->heads; task++) {
+        const int64_t t = task / d->heads, head = task % d->heads, group = head / (d->heads / d->groups);
+        const float *query = qkv + t * row + head * c;
+        float *to = mixed + (t * d->heads + head) * c;
+        if (d->type == FLOAT32) attend(FLOAT32, d, layer, group, t, query, scores, to);
+        else if (d->type == BFLOAT16) attend(BFLOAT16, d, layer, group, t, query, scores, to);
+        else attend(INT8, d, layer, group, t, query, scores, to);
     }
 }
 
-/* x (width): the embedding of one token, replaced by what leaves the last layer. Returns 0, or 1 without memory. */
+/* Called by every thread of a team: normalise (unless there is no weight) and round the rows of x. */
+static void prepare(const Decoder *d, const float *x, const float *weight, float *narrow, Rounded r) {
+    const int64_t blocks = d->width / BLOCK;
+#pragma omp for schedule(static)
+    for (int64_t t = 0; t < d->tokens; t++) {
+        const float *from = x + t * d->width;
+        if (weight) rms_norm(from, weight, narrow + t * d->width, d->width, d->eps), from = narrow + t * d->width;
+        for (int64_t b = 0; b < blocks; b++) round_block(from - t * d->width, FLOAT32, r, t * blocks + b);
+    }
+}
+
+/* Called by every thread of a team: gates (tokens 2 hidden), of which the first half passes through silu, → hidden, rounded. */
+static void gate(const Decoder *d, const float *gates, float *hidden, Rounded r) {
+#pragma omp for schedule(static)
+    for (int64_t block = 0; block < d->tokens * (d->hidden / BLOCK); block++) {
+        const int64_t at = block * BLOCK, t = at / d->hidden;
+        const float *one = gates + at + t * d->hidden, *two = one + d->hidden;
+#pragma omp simd
+        for (int64_t i = 0; i < BLOCK; i++) hidden[at + i] = two[i] * one[i] / (1 + exponential(-one[i]));
+        round_block(hidden, FLOAT32, r, block);
+    }
+}
+
+/* x (tokens width): the embeddings of tokens that follow those in the cache, replaced by what leaves the last layer. Returns
+   0, or 1 without memory. */
 int tinyphi_decode(const Decoder *d, float *x) {
-    const int64_t wide = d->width > d->hidden ? d->width : d->hidden, qkv_size = (d->heads + 2 * d->groups) * d->channels;
-    const int64_t scores_size = d->heads * (d->stored + 1 - d->first);
-    Rounded r = room_for(wide / BLOCK);
-    float *memory = malloc((size_t)(d->width + qkv_size + 3 * d->hidden + scores_size) * sizeof(float));
-    float *narrow = memory, *qkv = narrow + d->width, *gates = qkv + qkv_size, *hidden = gates + 2 * d->hidden;
-    float *scores = hidden + d->hidden;
+    const int64_t wide = d->width > d->hidden ? d->width : d->hidden, n = d->tokens, most = d->stored + n;
+    const int64_t qkv_size = n * (d->heads + 2 * d->groups) * d->channels, threads = omp_get_max_threads();
+    Rounded r = room_for(n * wide / BLOCK);
+    float *memory = malloc((size_t)(n * d->width + qkv_size + 3 * n * d->hidden + threads * most) * sizeof(float));
+    float *narrow = memory, *qkv = narrow + n * d->width, *gates = qkv + qkv_size, *hidden = gates + 2 * n * d->hidden;
     const int failed = !r.scale || !memory;
     if (!failed) {
 #pragma omp parallel
         for (const Layer *layer = d->layers; layer < d->layers + d->count; layer++) {
-#pragma omp single
-            {
-                rms_norm(x, layer->attention_norm, narrow, d->width, d->eps);
-                for (int64_t b = 0; b < d->width / BLOCK; b++) round_block(narrow, FLOAT32, r, b);
-            }
-            multiply(&layer->qkv, r, qkv, FLOAT32, 0, 1);
-            attention(d, layer, qkv, scores, narrow);
-#pragma omp single
-            for (int64_t b = 0; b < d->width / BLOCK; b++) round_block(narrow, FLOAT32, r, b);
-            multiply(&layer->out, r, x, FLOAT32, 1, 1);
-#pragma omp single
-            {
-                rms_norm(x, layer->mlp_norm, narrow, d->width, d->eps);
-                for (int64_t b = 0; b < d->width / BLOCK; b++) round_block(narrow, FLOAT32, r, b);
-            }
-            multiply(&layer->gate_up, r, gates, FLOAT32, 0, 1);
-#pragma omp for schedule(static)
-            for (int64_t b = 0; b < d->hidden / BLOCK; b++) {
-#pragma omp simd
-                for (int64_t i = b * BLOCK; i < (b + 1) * BLOCK; i++)
-                    hidden[i] = gates[i + d->hidden] * gates[i] / (1 + exponential(-gates[i]));
-                round_block(hidden, FLOAT32, r, b);
-            }
-            multiply(&layer->down, r, x, FLOAT32, 1, 1);
+            prepare(d, x, layer->attention_norm, narrow, r);
+            multiply(&layer->qkv, r, qkv, FLOAT32, 0, n);
+            attention(d, layer, qkv, hidden + n * d->hidden + omp_get_thread_num() * most, narrow);
+            prepare(d, narrow, NULL, NULL, r);
+            multiply(&layer->out, r, x, FLOAT32, 1, n);
+            prepare(d, x, layer->mlp_norm, narrow, r);
+            multiply(&layer->gate_up, r, gates, FLOAT32, 0, n);
+            gate(d, gates, hidden, r);
+            multiply(&layer->down, r, x, FLOAT32, 1, n);
         }
     }
     free(memory), free(r.scale);

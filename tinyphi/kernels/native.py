@@ -125,9 +125,9 @@ class _Decoder(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("cos", "sin")),
         *(
             (name, ctypes.c_int64)
-            for name in ("count", "width", "hidden", "heads", "groups", "channels", "pairs")
+            for name in ("count", "width", "hidden", "heads", "groups", "channels", "pairs", "window")
         ),
-        *((name, ctypes.c_int64) for name in ("type", "room", "first", "stored")),
+        *((name, ctypes.c_int64) for name in ("tokens", "type", "room", "stored")),
         ("eps", ctypes.c_float),
     ]
 
@@ -195,39 +195,53 @@ class LayerWeights(NamedTuple):
 
 
 class Decoder:
-    """One token through all layers of a model, in one call."""
+    """Tokens of one row through all layers of a model, in one call.
 
-    def __init__(self, layers: Sequence[LayerWeights], heads: int, groups: int, eps: float) -> None:
+    window: how many tokens one sees, itself included; None: all.
+    """
+
+    def __init__(
+        self, layers: Sequence[LayerWeights], heads: int, groups: int, window: int | None, eps: float
+    ) -> None:
+        self._kept = layers  # the addresses below are theirs
         self._norms = [[layer.attention_norm.float(), layer.mlp_norm.float()] for layer in layers]
-        self._kept = layers
         self._layers = (_Layer * len(layers))()
         for place, layer, norms in zip(self._layers, layers, self._norms, strict=True):
             place.attention_norm, place.mlp_norm = (norm.data_ptr() for norm in norms)
             place.qkv, place.out = layer.qkv._call, layer.out._call
             place.gate_up, place.down = layer.gate_up._call, layer.down._call
-        width, channels = layers[0].out.outputs, layers[0].out.inputs // heads
+        first = layers[0]
         self._call = _Decoder(
-            layers=self._layers, count=len(layers), width=width, hidden=layers[0].down.inputs,
-            heads=heads, groups=groups, channels=channels, eps=eps,
+            layers=self._layers, count=len(layers), width=first.out.outputs, hidden=first.down.inputs,
+            heads=heads, groups=groups, channels=first.out.inputs // heads, window=window or 0, eps=eps,
         )  # fmt: skip
 
-    def step(self, x: Tensor, cos: Tensor, sin: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor],
-             first: int, stored: int) -> Tensor:  # fmt: skip
-        """The residual stream after the last layer: x (d numbers), cos and sin (r numbers) → like x.
+    def step(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+        stored: int,
+    ) -> Tensor:
+        """The residual stream after the last layer: x (1 t d), cos and sin (1 t r) → (1 t d).
 
-        keys, values: the cache of one row, (layers n room c) contiguous, or 8-bit codes and scales (layers n
-        room 1). Tokens first … stored − 1 are seen; the new one is written behind them.
+        keys, values: the cache, (layers 1 n room c), or 8-bit codes and their scales (layers 1 n room 1). It
+        holds `stored` tokens; the new ones are written behind them.
         """
-        stream = x.float().flatten().clone()
+        stream = x.float().clone(memory_format=torch.contiguous_format)
         cos, sin = cos.float().contiguous(), sin.float().contiguous()
-        call, room = self._call, keys[0].shape[-2]
+        call = self._call
         call.cos, call.sin, call.pairs = cos.data_ptr(), sin.data_ptr(), cos.shape[-1]
-        call.type, call.room, call.first, call.stored = _TYPES[keys[0].dtype], room, first, stored
+        call.tokens, call.type, call.room, call.stored = (
+            x.shape[1], _TYPES[keys[0].dtype], keys[0].shape[-2], stored,
+        )  # fmt: skip
         stores = (keys[0], values[0], *keys[1:], *values[1:])
         for name, store in zip(("keys", "values", "key_scales", "value_scales"), stores, strict=False):
             start, stride = store.data_ptr(), store.stride(0) * store.element_size()
             for number, place in enumerate(self._layers):
                 setattr(place, name, start + number * stride)
         if _load().library.tinyphi_decode(call, stream.data_ptr()):
-            raise MemoryShortage("There is no memory left for the scores; use a shorter context.")
-        return stream.view(x.shape).to(x.dtype)
+            raise MemoryShortage("There is no memory left for this many tokens; pass fewer at once.")
+        return stream.to(x.dtype)

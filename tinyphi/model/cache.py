@@ -34,8 +34,7 @@ class Slot(NamedTuple):
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
-    first: int  # tokens from here on are visible
-    stored: int  # up to here; the new one comes here
+    stored: int  # tokens; new ones come behind them
 
 
 class KeyValueCache:
@@ -159,11 +158,11 @@ class KeyValueCache:
             self._append(self._values, layer, values.detach()),
         )
 
-    def in_place(self) -> "Slot | None":
-        """Where a kernel may write one token of a single row by itself; None if old ones must move first."""
-        if self.batch > 1 or self._stored >= self._room:
+    def in_place(self, tokens: int) -> "Slot | None":
+        """Where a kernel may write new tokens of a single row by itself; None if old ones must move first."""
+        if self.batch > 1 or self._stored + tokens > self._room:
             return None
-        return Slot(self._keys, self._values, self._stored - self.visible_before(), self._stored)
+        return Slot(self._keys, self._values, self._stored)
 
     def commit(self, ids: Tensor, segments: Tensor, long_factors: bool) -> None:
         """End the forward pass that `begin` began: every layer has stored these tokens."""

@@ -17,6 +17,8 @@ from tinyphi.model.norm import RMSNorm
 from tinyphi.model.rope import rotation, uses_long_factors
 from tinyphi.model.trace import NO_TRACE, Trace
 
+_MOST_AT_ONCE = 512  # tokens for the compiled layers; beyond them torch's attention is the faster one
+
 
 class Block(nn.Module):
     """One layer: attention moves information between tokens, the MLP works on each token alone.
@@ -134,16 +136,21 @@ class Phi3(nn.Module):
         return KeyValueCache(self.config, batch, max_tokens, weight.dtype, weight.device, bits)
 
     def compile(self) -> None:  # torch's own would compile with inductor
-        """From now on, let one C call take a single token through all layers.
+        """From now on, let one C call take the tokens of a single text through all layers.
 
-        It computes what the layers compute, in float32. They keep all other work: several tokens or rows, a
-        trace, gradients. Compile again after a layer was replaced. Raises InputError unless all matrices of
-        the layers are quantized for the native kernel, which `tinyphi.quant.quantize` does.
+        It computes what the layers compute, in float32. They keep all other work: several rows or documents,
+        long prompts, a trace, gradients, no cache. Compile again after a layer was replaced.
+        Raises InputError unless all matrices of the layers are quantized for the native kernel, which
+        `tinyphi.quant.quantize` does.
         """
         layers = [_for_kernel(layer) for layer in self.layers if isinstance(layer, Block)]
         config = self.config
         self._decoder = native.Decoder(
-            layers, config.num_attention_heads, config.num_key_value_heads, config.rms_norm_eps
+            layers,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.sliding_window,
+            config.rms_norm_eps,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -158,10 +165,11 @@ class Phi3(nn.Module):
             trace.record("rope.sin", sin, "b t r")
             assert place.mask is not None
             trace.record("mask", place.mask, "b t s")
-        if ids.numel() == 1 and self._decoder is not None and cache is not None and trace is NO_TRACE:
-            slot = None if place.mask is not None or torch.is_grad_enabled() else cache.in_place()
+        if self._decoder is not None and cache is not None and trace is NO_TRACE and place.one_document:
+            few = ids.shape[1] <= _MOST_AT_ONCE and not torch.is_grad_enabled()
+            slot = cache.in_place(ids.shape[1]) if few else None
             if slot is not None:
-                return self._decoder.step(x, cos, sin, slot.keys, slot.values, slot.first, slot.stored)
+                return self._decoder.step(x, cos, sin, *slot)
         for number, layer in enumerate(self.layers):
             x = layer(x, cos, sin, place.mask, cache, trace.at(f"layers.{number}"))
         return x
@@ -205,6 +213,7 @@ class _Place(NamedTuple):
 
     positions: Tensor  # (b t), counted within each segment
     longest: int  # length of the longest segment so far
+    one_document: bool  # whether each row is one, without padding
     long_factors: bool  # whether LongRoPE uses its long factors
     mask: Tensor | None  # (b t s); None when every token sees all earlier ones
 
@@ -216,7 +225,8 @@ def _place(
     new = ids.shape[1]
     everything = segments if cache is None else torch.cat((cache.segments, segments), dim=1)
     stored = 0 if cache is None else cache.visible_before()
-    if is_one_document(everything):
+    one_document = is_one_document(everything)
+    if one_document:
         positions = torch.arange(everything.shape[1], device=ids.device).expand(ids.shape[0], -1)
         # A single new token sees all that the cache still shows; several see all only if nothing is hidden.
         window = config.sliding_window
@@ -230,7 +240,7 @@ def _place(
         mask = visible(
             segments, positions[:, -new:], everything[:, keys], positions[:, keys], config.sliding_window
         )
-    return _Place(positions[:, -new:], longest, uses_long_factors(config, longest), mask)
+    return _Place(positions[:, -new:], longest, one_document, uses_long_factors(config, longest), mask)
 
 
 def _continued(ids: Tensor, cache: KeyValueCache | None) -> Tensor:
