@@ -10,7 +10,15 @@ import transformers
 
 from tinyphi import TinyphiError
 from tinyphi.errors import TokenizerError
-from tinyphi.tokenizer import ByteBPETokenizer, SentencePieceTokenizer, files, from_directory, from_gguf
+from tinyphi.tokenizer import (
+    ByteBPETokenizer,
+    SentencePieceTokenizer,
+    SpecialToken,
+    files,
+    from_directory,
+    from_gguf,
+    to_gguf,
+)
 from tinyphi.tokenizer.chat import STYLES
 
 CONVERSATION = [
@@ -296,6 +304,41 @@ def test_gguf_and_tokenizer_json_give_the_same_tokenizer(metadata, byte_bpe_json
     for text in strings(200, 33):
         assert one.encode(text, allow_special=True) == other.encode(text, allow_special=True)
     assert one.encode_chat(CONVERSATION) == other.encode_chat(CONVERSATION)
+
+
+def test_metadata_for_gguf_give_the_same_tokenizer(tokenizer, strings):
+    entries = to_gguf(tokenizer, tokenizer.vocab_size + 5)
+    for name in ("tokens", "token_type", *(["scores"] if "tokenizer.ggml.scores" in entries else [])):
+        assert len(entries[f"tokenizer.ggml.{name}"]) == tokenizer.vocab_size + 5
+    assert entries["tokenizer.ggml.token_type"][-5:] == [5] * 5
+    back = from_gguf(entries)
+    assert facts(back) == facts(tokenizer)
+    for text in strings(200, 35):
+        ids = tokenizer.encode(text, allow_special=True)
+        assert back.encode(text, allow_special=True) == ids
+        assert back.decode(ids) == tokenizer.decode(ids)
+    assert back.encode_chat(CONVERSATION) == tokenizer.encode_chat(CONVERSATION)
+    with pytest.raises(TokenizerError, match=f"only {tokenizer.vocab_size - 1} rows"):
+        to_gguf(tokenizer, tokenizer.vocab_size - 1)
+
+
+def test_gaps_between_ids_and_visible_specials_survive_gguf():
+    vocabulary = {letter: id for id, letter in enumerate("abc")} | {"ab": 5}
+    specials = [SpecialToken("<x>", 7, hidden=False), SpecialToken("<y>", 9)]
+    tokenizer = ByteBPETokenizer(vocabulary, [("a", "b")], specials, bos_id=9, eos_id=None, pad_id=None)
+    back = from_gguf(to_gguf(tokenizer, 12))
+    assert facts(back) == facts(tokenizer)
+    for text in ("abcab<x>a<y>", "[PAD3]", ""):
+        assert back.encode(text, True) == tokenizer.encode(text, True)
+    assert back.decode([0, 7, 9]) == tokenizer.decode([0, 7, 9]) == "a<x>"
+    with pytest.raises(TokenizerError):
+        back.decode([3])
+
+
+def test_whitespace_rules_without_a_field_in_gguf_are_refused(phi3_directory):
+    april = from_directory(phi3_directory("phi-3-april-2024", chat_template=STYLES["phi-3-mini"].jinja))
+    with pytest.raises(TokenizerError, match=r"no field for the whitespace rules of .*<\|user\|>"):
+        to_gguf(april, 800)
 
 
 def test_smollm2_survives_saving(smollm2, strings, tmp_path):

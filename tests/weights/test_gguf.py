@@ -7,7 +7,7 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 
 from tinyphi.errors import WeightsError
-from tinyphi.weights import gguf as module
+from tinyphi.quant import gguf_blocks as module
 from tinyphi.weights.gguf import GGUFFile
 
 KINDS = [Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0, Kind.Q4_1, Kind.Q4_K, Kind.Q6_K]

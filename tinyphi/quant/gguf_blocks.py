@@ -119,7 +119,7 @@ def _encode_q8_0(x: Tensor) -> Tensor:
 
 def _encode_q4_0(x: Tensor) -> Tensor:
     peak = x.gather(1, x.abs().argmax(dim=1, keepdim=True))
-    scale = (peak + 0.0) / -8  # ggml's sum starts from +0, which makes the scale of a block of -0 a -0
+    scale = (peak + 0.0) / -8  # + 0.0 makes +0 of -0, from which ggml starts its search for the peak
     codes = (x * _inverse(scale) + 8.5).clamp(max=15).to(torch.uint8)
     return torch.cat((_half_bytes(scale), _pack(codes)), dim=1)
 
@@ -161,9 +161,7 @@ def _pack(codes: Tensor) -> Tensor:
 def _encode_q4_k(x: Tensor) -> Tensor:
     groups = rearrange(x, "n (g k) -> n g k", k=32)
     scales, minima = _fit_line(groups)  # n g 1, as all that belongs to a group
-    d, e = (
-        (peak / 63).half().float() for peak in (scales.amax(1, keepdim=True), minima.amax(1, keepdim=True))
-    )
+    d, e = ((part.amax(1, keepdim=True) / 63).half().float() for part in (scales, minima))
     s, m = _whole_line(groups, scales, minima, d, e)
     steps = s * _round_to(groups + e * m, d * s, 0, 15)
     everything = [rearrange(part, "n g k -> n 1 (g k)") for part in (groups, steps, m.expand_as(groups))]
@@ -242,17 +240,15 @@ def _encode_q6_k(x: Tensor) -> Tensor:
     best = _Best(d)
     best.offer(_scale_error(groups, d * s).sum(1, keepdim=True), d)
     steps = s * _round_to(groups, d * s, -32, 31)
-    d = (steps * groups).sum((1, 2), keepdim=True) / steps.square().sum((1, 2), keepdim=True)
-    d = d.nan_to_num().half().float()
+    d = _nearest_multiple(groups.flatten(1), steps.flatten(1)).unsqueeze(-1).half().float()
     best.offer(_scale_error(groups, d * s).sum(1, keepdim=True), d)
     (d,) = best.values
     codes = (_round_to(groups, d * s, -32, 31) + 32).to(torch.uint8).view(-1, 2, 128)
     low = _pack(codes & 15).flatten(1)
     first, second, third, fourth = (codes >> 4).chunk(4, dim=-1)
     high = (first | second << 2 | third << 4 | fourth << 6).flatten(1)
-    return torch.cat(
-        (low, high, s.flatten(1).to(torch.int8).view(torch.uint8), _half_bytes(d.flatten(1))), dim=1
-    )
+    s_bytes = s.flatten(1).to(torch.int8).view(torch.uint8)
+    return torch.cat((low, high, s_bytes, _half_bytes(d.flatten(1))), dim=1)
 
 
 def _fit_scale(groups: Tensor) -> Tensor:
@@ -264,10 +260,13 @@ def _fit_scale(groups: Tensor) -> Tensor:
         for _ in range(3):
             codes = _round_to(groups, scale, -32, 31)
             best.offer(_scale_error(groups, scale), scale)
-            scale = (
-                (codes * groups).sum(-1, keepdim=True) / codes.square().sum(-1, keepdim=True)
-            ).nan_to_num()
+            scale = _nearest_multiple(groups, codes)
     return best.values[0]
+
+
+def _nearest_multiple(x: Tensor, a: Tensor) -> Tensor:
+    """The u for which u·a is closest to x along the last axis: (… k) → (… 1); 0 where a is zero."""
+    return ((a * x).sum(-1, keepdim=True) / (a * a).sum(-1, keepdim=True)).nan_to_num()
 
 
 def _whole_scale(groups: Tensor, scales: Tensor, d: Tensor) -> Tensor:

@@ -6,14 +6,14 @@ Two kinds of tokenizer share one interface, `Tokenizer` (base.py):
   the special tokens and their whitespace rules by us.
 - `ByteBPETokenizer` (bytebpe.py): byte-level BPE written from scratch; SmolLM2's.
 
-`from_directory(path)` and `from_gguf(metadata)` (load.py) choose between them. chat.py turns a conversation
-into token ids. modelproto.py reads and writes `tokenizer.model`, files.py reads and writes files with clear
-errors.
+`from_directory(path)` and `from_gguf(metadata)` (load.py) choose between them; `to_gguf` goes back. chat.py
+turns a conversation into token ids. modelproto.py reads and writes `tokenizer.model`, files.py reads and
+writes files with clear errors.
 """
 
 from tinyphi.tokenizer.base import Piece, SpecialToken, StreamDecoder, Tokenizer
 from tinyphi.tokenizer.bytebpe import ByteBPETokenizer
-from tinyphi.tokenizer.load import from_directory, from_gguf
+from tinyphi.tokenizer.load import from_directory, from_gguf, to_gguf
 from tinyphi.tokenizer.sentencepiece import SentencePieceTokenizer
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "Tokenizer",
     "from_directory",
     "from_gguf",
+    "to_gguf",
 ]

@@ -128,6 +128,10 @@ class Tokenizer(ABC):
     def _model_files(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """The parts of tokenizer.json that differ, and further files."""
 
+    @abstractmethod
+    def _gguf_vocabulary(self) -> dict[str, Any]:
+        """The vocabulary as entries of a GGUF file's metadata."""
+
     # Text → ids
 
     @property

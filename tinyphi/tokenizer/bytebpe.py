@@ -26,6 +26,7 @@ import regex
 from tinyphi.errors import TokenizerError
 from tinyphi.tokenizer.base import SpecialToken, Tokenizer
 from tinyphi.tokenizer.files import FETCH_AGAIN
+from tinyphi.tokenizer.modelproto import PieceType
 
 # GPT-2's pattern with the rule of SmolLM2 in front: every digit is a word, and no space sticks to it.
 # \p{N} is any digit or number sign, \p{L} any letter, \s any space.
@@ -216,6 +217,19 @@ class ByteBPETokenizer(Tokenizer):
                 "merges": [f"{left} {right}" for left, right in self._merges],
             },
         }, {}
+
+    def _gguf_vocabulary(self) -> dict[str, Any]:
+        known = {id: (token, PieceType.NORMAL) for token, id in self._vocabulary.items()}
+        for id, special in self._special_by_id.items():
+            known[id] = special.text, PieceType.CONTROL if special.hidden else PieceType.USER_DEFINED
+        listed = [known.get(id, (f"[PAD{id}]", PieceType.UNUSED)) for id in range(self.vocab_size)]
+        return {
+            "tokenizer.ggml.model": "gpt2",
+            "tokenizer.ggml.pre": "smollm",
+            "tokenizer.ggml.tokens": [token for token, _ in listed],
+            "tokenizer.ggml.token_type": [type for _, type in listed],
+            "tokenizer.ggml.merges": [f"{left} {right}" for left, right in self._merges],
+        }
 
 
 def _letters_to_bytes(token: str) -> bytes:

@@ -1,4 +1,4 @@
-"""From a directory, or from the metadata of a GGUF file, to the tokenizer of the right kind."""
+"""From a directory, or from the metadata of a GGUF file, to the right kind of tokenizer, and back to GGUF."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -95,6 +95,46 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         f"{where} describes a tokenizer of the kind {kind!r} with words {words!r}. tinyphi reads 'llama' "
         "(Phi-3) and 'gpt2' with words 'smollm' (SmolLM2). Use one of those models."
     )
+
+
+def to_gguf(tokenizer: Tokenizer, rows: int) -> dict[str, Any]:
+    """The entries of a GGUF file's metadata from which `from_gguf` makes this tokenizer again.
+
+    rows: of the model's embedding. llama.cpp wants a token for each, so unused ones fill up the list.
+    Errors: TokenizerError if the tokenizer has more tokens than that, or special tokens that GGUF cannot
+    describe, since it has no field for the whitespace that they swallow.
+    """
+    if tokenizer.vocab_size > rows:
+        raise TokenizerError(
+            f"The tokenizer has ids up to {tokenizer.vocab_size - 1}, but the model has only {rows} rows for "
+            "them. Export a model with the tokenizer that it was loaded with."
+        )
+    entries = tokenizer._gguf_vocabulary()
+    unused = range(len(entries["tokenizer.ggml.tokens"]), rows)
+    entries["tokenizer.ggml.tokens"] += [f"[PAD{id}]" for id in unused]
+    entries["tokenizer.ggml.token_type"] += [PieceType.UNUSED for _ in unused]
+    if "tokenizer.ggml.scores" in entries:
+        entries["tokenizer.ggml.scores"] += [-1000.0 for _ in unused]
+    for name, id in (("bos", tokenizer.bos_id), ("eos", tokenizer.eos_id), ("padding", tokenizer.pad_id)):
+        if id is not None:
+            entries[f"tokenizer.ggml.{name}_token_id"] = id
+    entries["tokenizer.ggml.add_bos_token"] = tokenizer.adds_bos
+    if tokenizer.chat_template is not None:
+        entries["tokenizer.chat_template"] = tokenizer.chat_template
+    _check_specials(tokenizer, from_gguf(entries))
+    return entries
+
+
+def _check_specials(written: Tokenizer, read: Tokenizer) -> None:
+    """Raise TokenizerError unless the tokenizer that will be read has the special tokens of the other."""
+    different = written._special_by_id.items() ^ read._special_by_id.items()
+    if different:
+        names = ", ".join(sorted({special.text for _, special in different}))
+        raise TokenizerError(
+            f"GGUF has no field for the whitespace rules of {names}. They are known for Phi-3's releases, "
+            "which the chat template tells apart, but this tokenizer's are others. Load it with the chat "
+            "template of its release."
+        )
 
 
 # Hugging Face directories
@@ -308,8 +348,9 @@ def _sentencepiece_from_gguf(metadata: Mapping[str, Any], where: str) -> Tokeniz
 
 def _byte_bpe_from_gguf(metadata: Mapping[str, Any], where: str) -> Tokenizer:
     tokens, types = _gguf_tokens(metadata, where)
-    vocabulary = {token: id for id, token in enumerate(tokens)}
-    if len(vocabulary) != len(tokens):
+    used = [(token, id) for id, token in enumerate(tokens) if types[id] != PieceType.UNUSED]
+    vocabulary = dict(used)
+    if len(vocabulary) != len(used):
         raise TokenizerError(f"{where} has a token twice. {FETCH_AGAIN}")
     specials = [
         SpecialToken(token, id, hidden=type != PieceType.USER_DEFINED)

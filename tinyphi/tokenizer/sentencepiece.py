@@ -149,6 +149,19 @@ class SentencePieceTokenizer(Tokenizer):
             },
         }, {"tokenizer.model": self._model}
 
+    def _gguf_vocabulary(self) -> dict[str, Any]:
+        entries = {
+            "tokenizer.ggml.model": "llama",
+            "tokenizer.ggml.pre": "default",
+            "tokenizer.ggml.tokens": [piece.text for piece in self._pieces],
+            "tokenizer.ggml.scores": [piece.score for piece in self._pieces],
+            "tokenizer.ggml.token_type": [piece.type for piece in self._pieces],
+            "tokenizer.ggml.unknown_token_id": self.unknown_id,
+        }
+        if any(special.swallows_space for special in self._specials.values()):
+            entries["general.name"] = "Phi-3"  # by this name llama.cpp knows that whitespace is swallowed
+        return entries
+
 
 def _check_pieces(pieces: Sequence[VocabularyPiece]) -> int:
     """Raises TokenizerError unless SentencePiece can use the vocabulary; returns the id of the unknown

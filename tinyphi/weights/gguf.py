@@ -9,7 +9,9 @@
 All numbers are little-endian; a string is a u64 length and UTF-8 bytes. Nothing in a file is believed: every
 count is held against the bytes that are left before memory is taken for it.
 
-Source: ggml's specification `docs/gguf.md`; block formats as in `ggml-common.h`.
+What the blocks of quantized tensors mean is in `tinyphi.quant.gguf_blocks`.
+
+Source: ggml's specification `docs/gguf.md`.
 """
 
 import math
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor
 
 from tinyphi.errors import WeightsError
+from tinyphi.quant.gguf_blocks import BLOCK_FORMATS
 from tinyphi.weights.storage import (
     BF16,
     F16,
@@ -196,75 +199,19 @@ def _locate(
     return tensors
 
 
-# Below: blocks of bytes → numbers. Each function takes uint8 (blocks, bytes) and returns float32
-# (blocks, numbers). The order of operations is ggml's, so the results are equal bit for bit.
-
-
-def _half(raw: Tensor, start: int) -> Tensor:
-    """The two bytes from `start` on as a float16 scale, (blocks, 1)."""
-    return raw[:, start : start + 2].view(torch.float16).float()
-
-
-def _nibbles(packed: Tensor) -> Tensor:
-    """Two numbers of 4 bits a byte, all the low halves before the high ones: (… k) → (… 2k)."""
-    return torch.cat((packed & 15, packed >> 4), dim=-1)
-
-
-def _q8_0(raw: Tensor) -> Tensor:
-    """32 numbers: scale f16 | 32 × int8."""
-    return raw[:, 2:].view(torch.int8).float().mul_(_half(raw, 0))
-
-
-def _q4_0(raw: Tensor) -> Tensor:
-    """32 numbers: scale f16 | 16 bytes of 4-bit numbers, 8 stands for zero."""
-    return _nibbles(raw[:, 2:]).float().sub_(8).mul_(_half(raw, 0))
-
-
-def _q4_1(raw: Tensor) -> Tensor:
-    """32 numbers: scale f16 | smallest f16 | 16 bytes of 4-bit numbers."""
-    return _nibbles(raw[:, 4:]).float().mul_(_half(raw, 0)).add_(_half(raw, 2))
-
-
-def _q4_k(raw: Tensor) -> Tensor:
-    """256 numbers in 8 groups: scale f16 | scale of minima f16 | 12 bytes of scales, minima | 128 bytes."""
-    group_scales, group_minima = _six_bits(raw[:, 4:16])
-    scales = (_half(raw, 0) * group_scales).unsqueeze(-1)
-    minima = (_half(raw, 2) * group_minima).unsqueeze(-1)
-    # 32 bytes hold two groups: the low halves are the first, the high halves the second.
-    numbers = _nibbles(raw[:, 16:].view(-1, 4, 32)).view(-1, 8, 32)
-    return numbers.float().mul_(scales).sub_(minima).flatten(1)
-
-
-def _six_bits(packed: Tensor) -> tuple[Tensor, Tensor]:
-    """Eight scales and eight minima of 6 bits from 12 bytes: (blocks, 12) → two of (blocks, 8).
-
-    Four bytes hold scales 0-3, four minima 0-3, four the lower bits of scales and minima 4-7, whose two upper
-    bits are on top of the first eight bytes.
-    """
-    first, second, third = packed[:, :4], packed[:, 4:8], packed[:, 8:]
-    scales = torch.cat((first & 63, (third & 15) | (first >> 6 << 4)), dim=1)
-    minima = torch.cat((second & 63, (third >> 4) | (second >> 6 << 4)), dim=1)
-    return scales, minima
-
-
-def _q6_k(raw: Tensor) -> Tensor:
-    """256 numbers in 16 groups: 128 bytes of lower 4 bits | 64 of upper 2 | 16 × int8 scales | scale f16."""
-    low = _nibbles(raw[:, :128].view(-1, 2, 64))
-    upper = raw[:, 128:192].view(-1, 2, 32)
-    high = torch.cat([upper >> shift & 3 for shift in (0, 2, 4, 6)], dim=-1)
-    numbers = (low | high << 4).view(-1, 16, 16)
-    scales = _half(raw, 208) * raw[:, 192:208].view(torch.int8)
-    return numbers.float().sub_(32).mul_(scales.unsqueeze(-1)).flatten(1)
+def _blocks(kind: str) -> NumberType:
+    stored = BLOCK_FORMATS[kind]
+    return NumberType(stored.name, stored.numbers, stored.nbytes, torch.float32, stored.dequantize)
 
 
 # ggml's number of each type that tinyphi decodes.
 NUMBER_TYPES = {
     0: F32,
     1: F16,
-    2: NumberType("Q4_0", 32, 18, torch.float32, _q4_0),
-    3: NumberType("Q4_1", 32, 20, torch.float32, _q4_1),
-    8: NumberType("Q8_0", 32, 34, torch.float32, _q8_0),
-    12: NumberType("Q4_K", 256, 144, torch.float32, _q4_k),
-    14: NumberType("Q6_K", 256, 210, torch.float32, _q6_k),
+    2: _blocks("q4_0"),
+    3: _blocks("q4_1"),
+    8: _blocks("q8_0"),
+    12: _blocks("q4_k"),
+    14: _blocks("q6_k"),
     30: BF16,
 }
