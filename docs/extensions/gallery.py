@@ -6,7 +6,7 @@ so that the pages can be built on any machine. Nothing is downloaded.
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +19,10 @@ from sphinx.util.docutils import SphinxDirective
 import tinyphi
 from tinyphi import show
 from tinyphi.model.cache import CacheSnapshot
+from tinyphi.model.linear import Linear
 from tinyphi.model.mask import positions_within, visible
 from tinyphi.model.rope import inverse_frequencies
+from tinyphi.quant.groupwise import quantize_int4, quantize_int8
 from tinyphi.show.view import kept_name
 from tinyphi.tokenizer import Piece
 from tinyphi.weights.catalog import CATALOG
@@ -126,6 +128,53 @@ def window_mask() -> torch.Tensor:
     return visible(SEGMENTS, positions, SEGMENTS, positions, 4)[0]
 
 
+def few_bits() -> show.View:
+    """The first weights of one row in four bits."""
+    weight = material().model.layers[material().middle].mlp.down_proj.weight[:1, :128].float()
+    grouped = quantize_int4(weight, group_size=32)
+    return show.bit_microscope(weight[0], grouped.codes[0], grouped.scales[0])
+
+
+def errors_in_few_bits() -> show.View:
+    """Every matrix in 4 and in 8 bits: how far off it is, and how far off its outputs for the sentence."""
+    model, found = material().model, {}
+
+    def measure(name: str, layer: Linear, given: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        for bits, grouped in ((4, quantize_int4(layer.weight, 16)), (8, quantize_int8(layer.weight))):
+            weight = grouped.dequantize()
+            size = layer.weight.numel() * bits // 8 + grouped.scales.nbytes
+            found[name, bits] = (
+                relative(weight, layer.weight),
+                relative(given[0].float() @ weight.T, output),
+                size,
+            )
+
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, Linear)}
+    hooks = [layer.register_forward_hook(partial(measure, name)) for name, layer in layers.items()]
+    with torch.no_grad():
+        model(material().ids)
+    for hook in hooks:
+        hook.remove()
+    numbers = {bits: list(zip(*(found[name, bits] for name in layers), strict=True)) for bits in (4, 8)}
+    errors = {
+        bits: {"weights": weights, "outputs for the sentence": outputs}
+        for bits, (weights, outputs, _) in numbers.items()
+    }
+    return show.layer_errors(list(layers), errors[4], numbers[4][2], {}, errors[8], numbers[8][2])
+
+
+def relative(now: torch.Tensor, before: torch.Tensor) -> float:
+    """The length of what changed, relative to the length of what was."""
+    return float((now - before.float()).norm() / before.float().norm())
+
+
+# A model of 10^9 weights on a machine, both of them invented: tokens at once, FLOP, bytes, tokens per second.
+INVENTED = {
+    "float32": (1, 2e9, 4e9, 10.0),
+    "bfloat16": (1, 2e9, 2e9, 19.0),
+    "4 bits": (1, 2e9, 0.56e9, 54.0),
+    "prompt of 200, bfloat16": (200, 2e9, 2e9, 210.0),
+}
 SEGMENTS = torch.tensor([[0] * 2 + [1] * 6 + [2] * 4])
 HAND_MADE = torch.tensor([[1.0, 0, 0, 0], [0.7, 0.3, 0, 0], [0.1, 0.8, 0.1, 0], [0.2, 0.2, 0.5, 0.1]])
 VIEWS: dict[str, Callable[[], show.View]] = {
@@ -146,6 +195,9 @@ VIEWS: dict[str, Callable[[], show.View]] = {
     "cache_filling": lambda: show.cache_filling(filling()),
     "weight_map": lambda: show.weight_map(material().model.layers[0].attention.o_proj.weight),
     "mask_map": lambda: show.mask_map(window_mask(), segments=SEGMENTS[0], window=4),
+    "bit_microscope": few_bits,
+    "layer_errors": errors_in_few_bits,
+    "roofline": lambda: show.roofline(INVENTED, bandwidth=50.0, peak=500.0, measured=False),
 }
 
 

@@ -47,7 +47,8 @@ def matrices(draw):
             piece /= 1000
     dtype = draw(st.sampled_from(DTYPES))
     exponent = draw(st.integers(-3, 2) if dtype == torch.float16 else st.integers(-25, 25))
-    return (weight * 10.0**exponent).to(dtype)
+    largest = torch.finfo(dtype).max
+    return (weight * 10.0**exponent).clamp(-largest, largest).to(dtype)
 
 
 def equals_reference(bnb, weight, double):

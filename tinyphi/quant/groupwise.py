@@ -63,7 +63,7 @@ def quantize_int4(weight: Tensor, group_size: int = 32, symmetric: bool = True) 
     """Round a matrix (o i) to four bits, with a scale for each `group_size` neighbours in a row.
 
     Symmetric: −7 … 7 steps from zero. Otherwise 15 steps from the smallest weight of a group to its largest;
-    a minimum costs 16 bits a group and helps where a group lies to one side of zero.
+    a minimum costs 16 bits a group, and its steps are finer, most where a group lies to one side of zero.
     Raises InputError for groups that do not divide i, and as `quantize_int8` does.
     """
     groups = _groups(finite_matrix(weight), group_size)

@@ -13,6 +13,7 @@ Source: Dettmers et al. 2023 (arXiv 2305.14314), section 3; every bit as bitsand
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinyphi.errors import InputError
+from tinyphi.errors import InputError, WeightsError
 from tinyphi.quant.groupwise import finite_matrix
 from tinyphi.quant.linear import QuantizedLinear
 
 BLOCK = 64  # weights that share a maximum
 ABSMAX_BLOCK = 256  # maxima that share one when they are quantized too
-_TINY = 1e-38  # instead of zero, where something is divided by a maximum
+_DESCRIPTION = "weight.quant_state.bitsandbytes__nf4"  # JSON in bytes, among the tensors of a file
 
 
 def normal_quantiles() -> Tensor:
@@ -99,7 +100,7 @@ def quantize_nf4(weight: Tensor, double: bool = False) -> NF4:
     matrix = finite_matrix(weight)
     blocks = in_blocks(matrix.flatten(), BLOCK)
     absmax = blocks.abs().amax(1)
-    largest = absmax.clamp(min=_TINY)
+    largest = absmax.clamp(min=1e-38)  # never divide by zero
     fractions = blocks * (1 / largest).unsqueeze(1)
     if matrix.numel() % BLOCK:
         # In a short block bitsandbytes divides, and a quotient can round otherwise than the product above.
@@ -121,7 +122,7 @@ def quantize_absmax(absmax: Tensor) -> QuantizedAbsmax:
         )
     blocks = in_blocks(absmax - mean, ABSMAX_BLOCK)
     largest = blocks.abs().amax(1)
-    fractions = (blocks * (1 / largest.clamp(min=_TINY)).unsqueeze(1)).clamp_(-1, 1)
+    fractions = (blocks * (1 / largest.where(largest > 0, 1)).unsqueeze(1)).clamp_(-1, 1)
     codes = nearest(_in_sixteen_bits(fractions), DYNAMIC_MAP)
     codes *= (largest > 0).unsqueeze(1)  # any code would do for a block of zeros; bitsandbytes writes 0
     return QuantizedAbsmax(codes.flatten()[: len(absmax)], largest, mean)
@@ -209,4 +210,28 @@ class NF4Linear(QuantizedLinear):
             description["nested_dtype"] = "float32"
             description["nested_offset"] = self.mean.item()
         text = torch.tensor(list(json.dumps(description).encode()), dtype=torch.uint8)
-        return {**tensors, "weight.quant_state.bitsandbytes__nf4": text}
+        return {**tensors, _DESCRIPTION: text}
+
+    @classmethod
+    def from_stored(cls, tensors: Mapping[str, Tensor]) -> "NF4Linear":
+        """The layer from what `stored` returned.
+
+        Raises WeightsError where the tables or the description are not those of such a layer.
+        """
+        absmax: Tensor | QuantizedAbsmax = tensors["weight.absmax"]
+        try:
+            description = json.loads(bytes(tensors[_DESCRIPTION].tolist()))
+            if "weight.nested_absmax" in tensors:
+                mean = torch.tensor(float(description["nested_offset"]), device=tensors["weight"].device)
+                absmax = QuantizedAbsmax(tensors["weight.absmax"], tensors["weight.nested_absmax"], mean)
+            dtype = getattr(torch, description["dtype"])
+            layer = cls(NF4(tensors["weight"], absmax, tuple(description["shape"]), dtype))
+            expected = layer.stored()
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise WeightsError(
+                "The description of an NF4 matrix is damaged; fetch or save it again."
+            ) from error
+        for name in (_DESCRIPTION, "weight.quant_map", "weight.nested_quant_map"):
+            if name in tensors and not torch.equal(tensors[name].cpu(), expected[name]):
+                raise WeightsError(f"This NF4 matrix has another {name} than tinyphi and bitsandbytes know.")
+        return layer

@@ -104,14 +104,14 @@ def quantize(
     for name, linear in linears(model):
         if isinstance(linear, QuantizedLinear):
             raise InputError(f"{name} is quantized already ({linear.format}). Load the model again first.")
-    before = None if ids is None else _predictions(model, ids)
+    before = None if ids is None else predictions(model, ids)
     bytes_before = _model_bytes(model)
     if method in CALIBRATED:
         layers = _calibrated(model, method, group_size, keep, ids)
     else:
         recipe = Recipe(method, group_size, symmetric, keep)
         layers = _rounded(model, recipe, max_error, ids)
-    change = None if before is None or ids is None else _compare(model, ids, *before)
+    change = None if before is None or ids is None else compare(model, ids, *before)
     return Report(layers, bytes_before, _model_bytes(model), change)
 
 
@@ -249,7 +249,7 @@ def _model_bytes(model: Phi3) -> int:
     return sum(parameter.nbytes for parameter in model.parameters()) + sum(quantized.values())
 
 
-def _predictions(model: Phi3, ids: Tensor) -> tuple[Tensor, Tensor]:
+def predictions(model: Phi3, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of each next token in the text (b t v), and greedy tokens after its first row (n)."""
     log_probabilities = model(ids).log_softmax(dim=-1)
     cache = model.new_cache()
@@ -260,7 +260,8 @@ def _predictions(model: Phi3, ids: Tensor) -> tuple[Tensor, Tensor]:
     return log_probabilities, torch.cat(new)
 
 
-def _compare(model: Phi3, ids: Tensor, before: Tensor, new: Tensor) -> Change:
+def compare(model: Phi3, ids: Tensor, before: Tensor, new: Tensor) -> Change:
+    """What `predictions` of a model and of the same model now differ in."""
     after = model(ids).log_softmax(dim=-1)
     divergence = F.kl_div(after, before, reduction="none", log_target=True).sum(-1).mean()
     # Fed the tokens of the original, the changed model differs first where greedy decoding would.

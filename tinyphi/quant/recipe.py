@@ -74,6 +74,8 @@ class Recipe:
         size = self.group_size if method == "int4" else 1
         if method in BLOCK_FORMATS:
             size = block_format(method).numbers
+        if inputs % 2 and method == "int4":
+            return FULL, size, f"rows of {inputs} do not pack two codes a byte"
         if inputs % size == 0:
             return method, size, ""
         why = f"rows of {inputs} do not divide by {size}"
