@@ -64,7 +64,20 @@ def in_bytes(count: int) -> str:
     """Bytes in the unit in which they are a small number."""
     if count < 1024:
         return f"{count} bytes"
-    return f"{count / 1024:.1f} KiB" if count < 1024**2 else f"{count / 1024**2:.1f} MiB"
+    power = 1 if count < 1024**2 else 2 if count < 1024**3 else 3
+    return f"{count / 1024**power:.1f} {('KiB', 'MiB', 'GiB')[power - 1]}"
+
+
+def words(text: str) -> str:
+    """A name or a sentence on one line: spaces stay, all that cannot be printed becomes visible."""
+    return " ".join(map(style.visible, text.split()))
+
+
+def drawn_words(text: str, longest: int) -> str:
+    """`words(text)` as matplotlib can draw it, shortened."""
+    line = words(text)
+    line = line if len(line) <= longest else line[: longest - 1] + "…"
+    return " ".join(style.drawable(word, longest) for word in line.split(" "))
 
 
 def column(label: str, width: int = 14) -> str:

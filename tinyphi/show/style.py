@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"
 INK, GREY, PALE = "#222222", "#767676", "#D9D9D9"
 TINTS = ("#D6EAF8", "#FCE8C3", "#D5F0E6", "#F6E1EC")  # backgrounds for black text
+MARKS = (  # colours with a shape each, for the points of a plot
+    ("o", BLUE),
+    ("s", ORANGE),
+    ("^", GREEN),
+    ("D", PURPLE),
+    ("v", RED),
+    ("P", INK),
+)
 SEQUENTIAL, DIVERGING = "Blues", "PuOr"
 SANS, MONO = "DejaVu Sans", "DejaVu Sans Mono"  # come with matplotlib: the same letters on every machine
 

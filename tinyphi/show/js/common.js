@@ -156,6 +156,21 @@ function player(words, { value, set, most, by = 1, every, testid }) {
 const key = (colour, words, sign = "━") => h("span", { style: { marginRight: "14px", whiteSpace: "nowrap" } },
   h("span", { style: { color: colour, fontWeight: "bold" } }, `${sign} `), words);
 
+// Colours with a shape each, for the points of a plot, as in show/style.py. From the seventh on they are hollow.
+const MARKS = [["●", "○", COLOURS.BLUE, "M1 0A1 1 0 1 1 -1 0A1 1 0 1 1 1 0Z"], ["■", "□", COLOURS.ORANGE, "M-.9 -.9H.9V.9H-.9Z"],
+  ["▲", "△", COLOURS.GREEN, "M0 -1.1L1.1 .9H-1.1Z"], ["◆", "◇", COLOURS.PURPLE, "M0 -1.25L1.1 0L0 1.25L-1.1 0Z"],
+  ["▼", "▽", COLOURS.RED, "M0 1.1L1.1 -.9H-1.1Z"], ["✚", "✛", COLOURS.INK, "M-.4 -1.1H.4V-.4H1.1V.4H.4V1.1H-.4V.4H-1.1V-.4H-.4Z"]];
+
+function sign(number, x, y, size, attrs = {}) {
+  const [, , colour, d] = MARKS[number % MARKS.length], hollow = number >= MARKS.length;
+  return s("path", { d, transform: `translate(${x} ${y}) scale(${size})`, fill: hollow ? "#fff" : colour, stroke: hollow ? colour : "#fff", "stroke-width": 1.5, "vector-effect": "non-scaling-stroke", ...attrs });
+}
+
+function signKey(number, words) {
+  const [full, hollow, colour] = MARKS[number % MARKS.length];
+  return key(colour, words, number < MARKS.length ? full : hollow);
+}
+
 // A box for the details of what the pointer is on; screen readers hear it change.
 function readout(text = "", testid = "readout") {
   const el = h("div", { class: "readout", role: "status", "aria-live": "polite", "data-testid": testid }, text);
