@@ -10,8 +10,8 @@ import pytest
 import tinyphi
 
 PACKAGE = Path(tinyphi.__file__).parent
-# A module may import rooms of a lower floor, or of its own room. `tokenizer` and `quant` stand below `weights`:
-# loading a model can quantize it on the way.
+# A module may import rooms of a lower floor, or of its own room. `tokenizer` and `quant` stand below
+# `weights`: loading a model can quantize it on the way.
 FLOORS = [
     {"errors", "longrope_factors"},
     {"config", "kernels"},

@@ -249,6 +249,7 @@ def _model_bytes(model: Phi3) -> int:
     return sum(parameter.nbytes for parameter in model.parameters()) + sum(quantized.values())
 
 
+@torch.no_grad()
 def predictions(model: Phi3, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of each next token in the text (b t v), and greedy tokens after its first row (n)."""
     log_probabilities = model(ids).log_softmax(dim=-1)
@@ -260,6 +261,7 @@ def predictions(model: Phi3, ids: Tensor) -> tuple[Tensor, Tensor]:
     return log_probabilities, torch.cat(new)
 
 
+@torch.no_grad()
 def compare(model: Phi3, ids: Tensor, before: Tensor, new: Tensor) -> Change:
     """What `predictions` of a model and of the same model now differ in."""
     after = model(ids).log_softmax(dim=-1)
