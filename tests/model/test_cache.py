@@ -1,11 +1,12 @@
-"""Cached and uncached logits agree, whatever the chunks, padding, window and LongRoPE regime."""
+"""Cached and uncached logits agree, whatever the chunks, rollbacks, padding, window and LongRoPE regime."""
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tinyphi.errors import InputError
+import tinyphi
+from tinyphi.errors import FetchError, InputError
 from tinyphi.generation.decode import left_pad
 from tinyphi.model import cache as cache_module
 from tinyphi.model.attention import Attention
@@ -194,3 +195,185 @@ def test_a_cache_serves_in_and_outside_of_inference_mode(make_model):
         model(ids[:, :3], cache=cache)
     logits = model(ids[:, 3:], cache=cache)
     torch.testing.assert_close(logits, model(ids)[:, 3:], atol=1e-5, rtol=1e-5)
+
+
+def back_and_forth(model, calls, padding=(0,), bits=None):
+    """Feed (positive) and roll back (negative) random tokens; compare with a fresh run after every feeding.
+
+    Returns the cache and a trace of what it computed again.
+    """
+    ids, segments = left_pad([list(range(1, 1 + max(padding) - pad)) for pad in padding])
+    cache, trace, draw = model.new_cache(len(padding), bits=bits), Trace(), torch.Generator().manual_seed(2)
+    for size in calls:
+        if size < 0:
+            cache.rollback(min(-size, cache.tokens))
+            kept = cache.tokens
+            ids, segments = ids[:, :kept], segments[:, :kept]
+            assert torch.equal(cache.ids, ids)
+            continue
+        new = torch.randint(0, 61, (len(padding), size), generator=draw)
+        shown = torch.ones_like(new)
+        if cache.tokens == 0:
+            new, shown = torch.cat((ids, new), 1), torch.cat((segments, shown), 1)
+            ids, segments = ids[:, :0], segments[:, :0]
+        ids, segments = torch.cat((ids, new), 1), torch.cat((segments, shown), 1)
+        fresh = None if bits is None else model.new_cache(len(padding), bits=bits)
+        with torch.no_grad():
+            mine = model(new, segments=shown, cache=cache, trace=trace)[shown > 0]
+            theirs = model(ids, segments=segments, cache=fresh)[:, -new.shape[1] :][shown > 0]
+        # In 8 bits, sums in another order can fall to the other side of a rounding.
+        tolerance = 1e-5 if bits is None else 5e-3
+        assert (mine - theirs).abs().max() <= tolerance * theirs.abs().max()
+    return cache, trace
+
+
+CALLS = st.lists(st.integers(-7, 7).filter(bool), min_size=3, max_size=12)
+PADDING = st.sampled_from([(0,), (0, 0), (0, 3), (2, 1)])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(CALLS, PADDING, st.sampled_from([None, 1, 2, 5, 40]), st.booleans())
+def test_after_a_rollback_all_is_as_if_the_tokens_had_never_been_seen(
+    make_model, calls, padding, window, longrope
+):
+    model = make_model(sliding_window=window, **(from_longrope if longrope else {}))
+    back_and_forth(model, calls, padding)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(CALLS, PADDING, st.sampled_from([None, 2, 5]), st.booleans())
+def test_rollback_of_8_bits(make_model, calls, padding, window, longrope):
+    # In float64, so that no key lies so close to the middle of two codes that rounding decides.
+    model = make_model(sliding_window=window, **(from_longrope if longrope else {})).double()
+    back_and_forth(model, calls, padding, bits=8)
+
+
+def test_rolling_back_over_the_longrope_boundary_returns_to_the_short_factors(make_model):
+    cache, trace = back_and_forth(make_model(**from_longrope), [7, 4, -3, -1, 1, 1, -1, 4])
+    assert ["long factors" in event for event in trace.events] == [True, False, True]
+    assert cache.long_factors
+
+
+def test_tokens_of_the_last_pass_are_taken_back_without_computing_anything_again(make_model, monkeypatch):
+    calls = [9, *[1, 3, -2, 4, -3] * 6]
+    assert back_and_forth(make_model(sliding_window=5), calls)[1].events == []
+    monkeypatch.setattr(cache_module.KeyValueCache, "_kept", lambda self, new: 4)  # what a window needs
+    assert back_and_forth(make_model(sliding_window=5), calls)[1].events != []
+
+
+def test_a_deep_rollback_behind_a_window_computes_all_again_once(make_model):
+    _, trace = back_and_forth(make_model(sliding_window=5), [1] * 20 + [-9] + [1] * 5)
+    assert len(trace.events) == 1
+    assert "11 tokens again after an interrupted call or a rollback" in trace.events[0]
+
+
+def test_forgetting_that_a_window_has_dropped_tokens_would_be_noticed(make_model, monkeypatch):
+    monkeypatch.setattr(
+        cache_module.KeyValueCache,
+        "is_stale",
+        lambda self, long_factors: self.tokens > 0 and self.long_factors != long_factors,
+    )
+    with pytest.raises((AssertionError, RuntimeError)):
+        back_and_forth(make_model(sliding_window=5), [1] * 20 + [-9] + [1] * 5)
+
+
+def test_a_rollback_after_an_interruption(make_model, monkeypatch):
+    model, ids = make_model(), torch.arange(12)[None]
+    cache = model.new_cache()
+    with torch.no_grad():
+        model(ids[:, :8], cache=cache)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Attention, "forward", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+            model(ids[:, 8:], cache=cache)
+        cache.rollback(3)
+        logits = model(ids[:, 5:9], cache=cache)
+        torch.testing.assert_close(logits, model(ids[:, :9])[:, 5:], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tokens", [-1, 4, 1.0, None])
+def test_an_impossible_rollback_is_refused(make_model, tokens):
+    model = make_model()
+    cache = model.new_cache()
+    model(torch.tensor([[1, 2, 3]]), cache=cache)
+    with pytest.raises(InputError, match="holds 3"):
+        cache.rollback(tokens)
+    cache.rollback(3)
+    assert cache.tokens == 0
+
+
+@given(
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    power=st.integers(-44, 37),
+    seed=st.integers(0, 999),
+    zeros=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
+)
+def test_8_bits_are_off_by_half_a_scale_at_most(shape, power, seed, zeros, dtype):
+    x = 10.0**power * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x[..., ::2] *= 0.0 if zeros else 1.0
+    x = x.to(dtype)
+    codes, scales = cache_module.to_int8(x)
+    assert (codes.dtype, codes.shape, scales.shape) == (torch.int8, x.shape, (*x.shape[:-1], 1))
+    assert int(codes.min()) >= -127
+    back = cache_module.from_int8(codes, scales, torch.float64)
+    assert ((back - x.double()).abs() <= 0.5001 * scales).all()
+    if power > -30:  # below, a scale is as small as float32 allows, and the codes are smaller
+        largest = codes.abs().amax(-1, keepdim=True).squeeze(-1)
+        assert torch.equal(largest == 127, (x != 0).any(-1))
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_8_bits_change_nothing_but_the_rounding(make_model, monkeypatch, window):
+    """The same text, in calls of all sizes: an 8-bit cache, and a plain one that is given rounded numbers."""
+    model, ids = make_model(sliding_window=window), torch.arange(48).view(2, 24)
+    update = cache_module.KeyValueCache.update
+
+    def rounded(x):
+        codes, scales = cache_module.to_int8(x)
+        return cache_module.from_int8(codes, scales, x.dtype)
+
+    def run(bits):
+        cache = model.new_cache(2, bits=bits)
+        with torch.no_grad():
+            return torch.cat([model(part, cache=cache) for part in ids.split([6, 1, 1, 4, 1, 9, 2], 1)], 1)
+
+    mine = run(8)
+    with torch.no_grad():
+        assert 1e-4 < (mine - model(ids)).abs().max() / mine.abs().max() < 0.1  # rounding shows, but hardly
+    monkeypatch.setattr(
+        cache_module.KeyValueCache,
+        "update",
+        lambda self, layer, keys, values: update(self, layer, rounded(keys), rounded(values)),
+    )
+    torch.testing.assert_close(mine, run(None), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bytes_of_8_bits_are_exact(make_model, dtype):
+    model = make_model().to(dtype)
+    cache = model.new_cache(3, max_tokens=10, bits=8)
+    assert cache.bytes == cache.snapshot().bytes == 3 * 10 * 2 * 2 * 2 * (8 + 4)
+    with torch.inference_mode():
+        assert model(torch.ones(3, 10, dtype=torch.int64), cache=cache).isfinite().all()
+        with pytest.raises(InputError, match="made for 10"):
+            model(torch.ones(3, 1, dtype=torch.int64), cache=cache)
+
+
+@pytest.mark.parametrize("bits", [4, 16, "8", True])
+def test_other_bits_are_refused(make_model, bits):
+    with pytest.raises(InputError, match="bits"):
+        make_model().new_cache(bits=bits)
+
+
+def test_8_bits_hardly_change_what_a_real_model_says():
+    try:
+        model, tokenizer = tinyphi.load("smollm2-135m")
+    except FetchError as error:
+        pytest.skip(f"the real model cannot be fetched here: {error}")
+    ids = torch.tensor([tokenizer.encode(cache_module.__doc__ + cache_module.KeyValueCache.__doc__)])
+    with torch.inference_mode():
+        wanted, found = (
+            model(ids, cache=model.new_cache(bits=bits))[0].log_softmax(-1) for bits in (None, 8)
+        )
+    divergence = (wanted.exp() * (wanted - found)).sum(-1)
+    assert 0 < divergence.mean() < 3e-3

@@ -4,6 +4,7 @@
 """
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from tinyphi.errors import InputError
 from tinyphi.generation.sampling import Choice, Greedy, Sampler
+from tinyphi.generation.speculative import Draft, Lookahead, check_draft
 from tinyphi.model.cache import KeyValueCache
 from tinyphi.model.trace import NO_TRACE, Trace
 from tinyphi.model.transformer import Phi3
@@ -60,6 +62,7 @@ class Step:
     cache_bytes: int  # of the whole batch, after this step
     seconds: float  # spent on this step, sampling included; the first one holds the prefill
     lens: Lens | None = None  # recorded when the `GenerationTrace` asks for it
+    proposed: bool = False  # whether a draft had proposed it, so that it cost no pass of its own
 
     @property
     def probabilities(self) -> Tensor:
@@ -84,6 +87,7 @@ class GenerationTrace:
     rows: list[list[Step]] = field(default_factory=list)
     sampler: Greedy | Sampler | None = None  # the one that chose
     lens: int = 0
+    proposed: int = 0  # tokens that a draft proposed; the steps tell which were accepted
 
     def __post_init__(self) -> None:
         if type(self.lens) is not int or self.lens < 0:
@@ -141,18 +145,21 @@ def stream(
     sampler: Greedy | Sampler = Greedy(),
     stop_ids: Sequence[int] | None = None,
     stop_strings: Sequence[str] = (),
+    draft: Draft | None = None,
     trace: GenerationTrace | None = None,
 ) -> Iterator[Step]:
     """Generate for one prompt and yield each `Step` as it comes.
 
     ids: the prompt. tokenizer: needed for text and for stop strings; its stop ids count unless `stop_ids`
-    are given. Ends after a stop id, a stop string or `max_new_tokens` tokens.
+    are given. Ends after a stop id, a stop string or `max_new_tokens` tokens. draft: proposes tokens, which
+    makes it faster and not different; see `tinyphi.generation.speculative`.
     Raises InputError for an empty prompt, for several, or for arguments that do not fit together.
     """
     rows = _prepare(ids, tokenizer, max_new_tokens, stop_ids, stop_strings)
     if len(rows) != 1:
         raise InputError(f"stream follows one prompt, and these are {len(rows)}; use generate for several.")
-    return (steps[0] for steps in _decode(model, rows, max_new_tokens, sampler, trace) if steps[0])
+    check_draft(draft, model, len(rows))
+    return (steps[0] for steps in _decode(model, rows, max_new_tokens, sampler, draft, trace) if steps[0])
 
 
 def generate(
@@ -164,11 +171,13 @@ def generate(
     sampler: Greedy | Sampler = Greedy(),
     stop_ids: Sequence[int] | None = None,
     stop_strings: Sequence[str] = (),
+    draft: Draft | None = None,
     trace: GenerationTrace | None = None,
 ) -> Generated:
     """Generate for one prompt or for a batch of prompts of any lengths. Arguments as for `stream`."""
     rows = _prepare(ids, tokenizer, max_new_tokens, stop_ids, stop_strings)
-    for _ in _decode(model, rows, max_new_tokens, sampler, trace):
+    check_draft(draft, model, len(rows))
+    for _ in _decode(model, rows, max_new_tokens, sampler, draft, trace):
         pass
     return Generated([row.ids for row in rows], [row.text for row in rows] if tokenizer else [])
 
@@ -203,30 +212,35 @@ def _decode(
     rows: list["_Row"],
     max_new_tokens: int,
     sampler: Greedy | Sampler,
+    draft: Draft | None,
     trace: GenerationTrace | None,
 ) -> Iterator[list[Step | None]]:
     """The loop: one list of steps per new token, None for rows that have already ended."""
-    device = model.embed_tokens.weight.device
+    device = model.norm.weight.device
     ids, segments = left_pad([row.prompt for row in rows], device)
     cache = model.new_cache(len(rows))
     generator = torch.Generator(device)
     generator.manual_seed(sampler.seed) if sampler.seed is not None else generator.seed()
+    ahead = None if draft is None else Lookahead(model, cache, draft, sampler, generator)
     previous = ids.masked_fill(segments == 0, -1)
+    layers = None
     if trace is not None:
         trace.prompts, trace.rows = [row.prompt for row in rows], [[] for _ in rows]
-        trace.sampler = sampler
-    layers = _LayerOutputs() if trace is not None and trace.lens else None
+        trace.sampler, trace.proposed = sampler, 0
+        layers = _LayerOutputs(model, trace.lens, draft) if trace.lens else None
     started = time.perf_counter()
     logits = prefill(model, ids, cache, segments, layers)
     for count in range(1, max_new_tokens + 1):
         if bool(logits.isnan().any()):
             raise InputError("The model's logits are not numbers (NaN): its weights or its code are broken.")
         choice = sampler.choose(logits, previous, generator)
+        choice, proposed = (choice, False) if ahead is None else ahead.judge(choice)
         alive = torch.tensor([[not row.ended] for row in rows], device=device)
         seconds = time.perf_counter() - started
-        lenses = None if layers is None or trace is None else layers.lenses(model, trace.lens)
-        steps = _take(rows, choice, lenses, cache.bytes, seconds, count == max_new_tokens)
+        lenses = None if layers is None else layers.lenses(0 if ahead is None else ahead.waiting)
+        steps = _take(rows, choice, proposed, lenses, cache.bytes, seconds, count == max_new_tokens)
         if trace is not None:
+            trace.proposed = 0 if ahead is None else ahead.proposed
             for recorded, step in zip(trace.rows, steps, strict=True):
                 recorded += [] if step is None else [step]
         yield steps
@@ -234,22 +248,27 @@ def _decode(
             return
         previous = torch.cat((previous, choice.ids[:, None].where(alive, -1)), dim=1)
         started = time.perf_counter()
-        logits = decode_one(model, choice.ids, cache, alive.long(), layers)
+        if ahead is None:
+            logits = decode_one(model, choice.ids, cache, alive.long(), layers)
+        else:
+            logits = ahead.decode_one(previous, max_new_tokens - count - 1, layers)
 
 
 class _LayerOutputs(Trace):
-    """Keeps the residual stream of each row's last token after every layer.
+    """Keeps the residual stream of each row's last token, and of proposed ones, after every layer.
 
     Like `NO_TRACE` it is false, so attention stays fused and looking changes no bit of the logits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: Phi3, top: int, draft: Draft | None) -> None:
         super().__init__()
-        self._states: list[Tensor] = []
+        self._model, self._top = model, top
+        self._tokens = 1 if draft is None else 1 + draft.tokens
+        self._states: deque[Tensor] = deque(maxlen=model.config.num_hidden_layers)
 
     def record(self, name: str, tensor: Tensor, axes: str) -> None:
         if name == "output":
-            self._states.append(tensor[:, -1].clone())  # a view would keep the whole prompt's stream
+            self._states.append(tensor[:, -self._tokens :].clone())  # a view would keep a whole prompt
 
     def at(self, place: str) -> Trace:
         return self if place.startswith("layers.") else NO_TRACE
@@ -257,12 +276,12 @@ class _LayerOutputs(Trace):
     def __bool__(self) -> bool:
         return False
 
-    def lenses(self, model: Phi3, top: int) -> list[Lens]:
-        """The lens of each row, from the states kept since the last call."""
-        states, self._states = torch.stack(self._states, dim=1), []  # (b l d)
+    def lenses(self, after: int) -> list[Lens]:
+        """The lens of each row's token that has `after` others behind it."""
+        states = torch.stack([state[:, -1 - after] for state in self._states], dim=1)  # b l d
         with torch.no_grad():
-            probabilities = model.logits(model.norm(states)).softmax(dim=-1)
-        best = probabilities.topk(min(top, probabilities.shape[-1]), dim=-1)
+            probabilities = self._model.logits(self._model.norm(states)).softmax(dim=-1)
+        best = probabilities.topk(min(self._top, probabilities.shape[-1]), dim=-1)
         return [Lens(ids, values) for ids, values in zip(best.indices, best.values, strict=True)]
 
 
@@ -330,6 +349,7 @@ class _Row:
 def _take(
     rows: list[_Row],
     choice: Choice,
+    proposed: bool,
     lenses: list[Lens] | None,
     cache_bytes: int,
     seconds: float,
@@ -342,9 +362,9 @@ def _take(
             continue
         cuts = {name: removed[number] for name, removed in choice.cuts.items()}
         text = row.take(token, last)
-        logits = (choice.before_temperature[number], choice.logits[number])
+        scores = (choice.before_temperature[number], choice.logits[number], choice.kept[number])
         lens = None if lenses is None else lenses[number]
-        steps.append(Step(token, text, *logits, choice.kept[number], cuts, cache_bytes, seconds, lens))
+        steps.append(Step(token, text, *scores, cuts, cache_bytes, seconds, lens, proposed))
     return steps
 
 

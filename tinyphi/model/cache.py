@@ -111,7 +111,7 @@ class KeyValueCache:
         return self._stored if window is None else min(self._stored, window - 1)
 
     def is_stale(self, long_factors: bool) -> bool:
-        """Whether what is stored cannot be continued: turned with other factors, or half-written."""
+        """Whether what is stored cannot be continued: turned with other factors, or incomplete."""
         return self._half_written or (self.tokens > 0 and self.long_factors != long_factors)
 
     def rollback(self, tokens: int) -> None:

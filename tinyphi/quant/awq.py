@@ -42,7 +42,7 @@ class Inputs(NamedTuple):
 
 @torch.no_grad()
 def awq(model: Phi3, ids: Tensor, group_size: int = 128) -> None:
-    """Round the linears of all blocks to 4 bits with zero points, in place; the norms take up the scales.
+    """Round the linears of all blocks to 4 bits, in place. What comes before them takes up the scales.
 
     ids: (b t) int64, text to calibrate with, 128 tokens or more. The paper takes 16 rows of 512 or so.
     group_size: weights that share a scale; it divides the inputs of every linear.

@@ -64,7 +64,10 @@ def check(model: Phi3, ids: Tensor, group_size: int, fewest: int) -> None:
         for name in LINEARS:
             linear = block.get_submodule(name)
             if not isinstance(linear, Linear):
-                raise InputError(f"layers.{number}.{name} is {linear} already. Load the model again first.")
+                raise InputError(
+                    f"layers.{number}.{name} is quantized already, a {type(linear).__name__}. Load the model "
+                    "again first."
+                )
     divisor = math.gcd(model.config.hidden_size, model.config.intermediate_size)
     if group_size < 2 or divisor % group_size:
         raise InputError(

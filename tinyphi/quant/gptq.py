@@ -81,26 +81,31 @@ def round_gptq(
     Raises InputError for weights that are not finite, or a Hessian that cannot be inverted.
     """
     weight, hessian = _prepared(weight, hessian)
-    order = hessian.diagonal().argsort(descending=True) if act_order else torch.arange(len(hessian))
+    columns = torch.arange(len(hessian), device=hessian.device)
+    order = hessian.diagonal().argsort(descending=True) if act_order else columns
     factor = inverse_factor(hessian[order][:, order])
     scales, zeros = (part.squeeze(-1) for part in grids(weight, group_size, symmetric)[1])
     weight, codes = weight[:, order], torch.empty_like(weight)
     for start in range(0, len(hessian), group_size):
-        stop = start + group_size
-        if not act_order:
-            scales[:, start // group_size], zeros[:, start // group_size] = (
-                part.squeeze(-1) for part in fit_grid(weight[:, start:stop], symmetric)
-            )
-        errors = torch.empty_like(weight[:, start:stop])
-        for i in range(start, stop):
-            group = order[i] // group_size
-            grid = Grid(scales[:, group], zeros[:, group])
-            codes[:, i] = grid.codes(weight[:, i])
-            error = (weight[:, i] - grid.numbers(codes[:, i])) / factor[i, i]
-            weight[:, i:stop] -= torch.outer(error, factor[i, i:stop])
-            errors[:, i - start] = error
-        weight[:, stop:] -= errors @ factor[start:stop, stop:]  # the later groups, all errors at once: faster
+        part, rest = slice(start, start + group_size), slice(start + group_size, None)
+        groups = order[part] // group_size
+        if not act_order:  # all columns of this part are of one group
+            scales[:, groups[:1]], zeros[:, groups[:1]] = fit_grid(weight[:, part], symmetric)
+        grid = Grid(scales[:, groups], zeros[:, groups])
+        codes[:, part], errors = _round_columns(weight[:, part], factor[part, part], grid)
+        weight[:, rest] -= errors @ factor[part, rest]  # all errors at once: the same, and faster
     return from_zeros(codes[:, order.argsort()], scales, zeros)
+
+
+def _round_columns(weight: Tensor, factor: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Round columns (o k) one by one, each making up for those before it: codes, errors over U_ii (o k)."""
+    codes, errors = torch.empty_like(weight), torch.empty_like(weight)
+    for i in range(weight.shape[1]):
+        column = Grid(grid.scales[:, i], grid.zeros[:, i])
+        codes[:, i] = column.codes(weight[:, i])
+        errors[:, i] = (weight[:, i] - column.numbers(codes[:, i])) / factor[i, i]
+        weight[:, i:] -= torch.outer(errors[:, i], factor[i, i:])
+    return codes, errors
 
 
 def _prepared(weight: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
