@@ -16,6 +16,7 @@ from tinyphi.errors import InputError, TinyphiError
 if TYPE_CHECKING:
     from tinyphi.generation.chat import Conversation
     from tinyphi.generation.sampling import Greedy, Sampler
+    from tinyphi.generation.speculative import Draft
 
 MODEL = "smollm2-135m"
 
@@ -68,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("prompt")
     generate.add_argument(
         "--stop", action="append", default=[], help="stop before this text (may be repeated)"
+    )
+    generate.add_argument(
+        "--draft",
+        metavar="MODEL",
+        help="for speed: a smaller model of the family that guesses ahead, or 'lookup' to copy from the text",
     )
     _add_model_options(generate, max_tokens=64)
     generate.set_defaults(command=_generate)
@@ -144,6 +150,7 @@ def _generate(options: argparse.Namespace) -> int:
 
     sampler = _sampler(options)
     model, tokenizer = tinyphi.load(options.model, dtype=getattr(torch, options.dtype))
+    draft = _draft(options)
     print(options.prompt, end="", flush=True)
     for step in tinyphi.stream(
         model,
@@ -152,10 +159,23 @@ def _generate(options: argparse.Namespace) -> int:
         max_new_tokens=options.max_tokens,
         sampler=sampler,
         stop_strings=options.stop,
+        draft=draft,
     ):
         print(step.text, end="", flush=True)
     print()
     return 0
+
+
+def _draft(options: argparse.Namespace) -> "Draft | None":
+    import torch
+
+    from tinyphi.generation.speculative import DraftModel, PromptLookup
+
+    if options.draft is None:
+        return None
+    if options.draft == "lookup":
+        return PromptLookup()
+    return DraftModel(tinyphi.load_model(options.draft, dtype=getattr(torch, options.dtype)))
 
 
 def _get(options: argparse.Namespace) -> int:

@@ -136,7 +136,7 @@ BAD_HEADERS = {
     "true": ({"a": entry([True, 4], 0, 16)}, "whole numbers"),
     "very many axes": ({"a": entry([1] * 5000, 0, 4)}, "short list"),
     "three offsets": ({"a": {**GOOD, "data_offsets": [0, 8, 16]}}, "two whole numbers"),
-    "integers": ({"a": entry([2], 0, 16, "I64")}, "stored as 'I64'; tinyphi reads F64, F32, F16, BF16"),
+    "integers": ({"a": entry([8], 0, 16, "I16")}, "stored as 'I16'; tinyphi reads F64, F32, F16, BF16, U8"),
     "eight bits": ({"a": entry([16], 0, 16, "F8_E4M3")}, "stored as 'F8_E4M3'"),
     "a type that is a list": ({"a": entry([2], 0, 16, ["F32"])}, "tinyphi reads F64"),
 }

@@ -18,7 +18,7 @@ _PADDING = 16  # rows that the widest processor takes at once
 
 def to_tiles(codes: Tensor) -> Tensor:
     """Codes (o i), uint8 0 … 15 or int8, with i a multiple of 32, to bytes in the order of the kernel."""
-    padded = F.pad(codes, (0, 0, 0, -len(codes) % _PADDING))
+    padded = _padded(codes)
     if codes.dtype == torch.int8:
         tiles: Tensor = rearrange(padded, "(t r) (b c k) -> t b c r k", r=ROWS, c=8, k=4)
         return tiles.contiguous()
@@ -39,13 +39,17 @@ def from_tiles(tiles: Tensor, outputs: int) -> Tensor:
 
 def scales_to_tiles(scales: Tensor) -> Tensor:
     """(o groups) → (o/8 groups 8)."""
-    padded = F.pad(scales, (0, 0, 0, -len(scales) % _PADDING))
-    return rearrange(padded, "(t r) g -> t g r", r=ROWS).contiguous()
+    return rearrange(_padded(scales), "(t r) g -> t g r", r=ROWS).contiguous()
 
 
 def scales_from_tiles(tiles: Tensor, outputs: int) -> Tensor:
     """The inverse of `scales_to_tiles`."""
     return rearrange(tiles, "t g r -> (t r) g")[:outputs]
+
+
+def _padded(rows: Tensor) -> Tensor:
+    missing = -len(rows) % _PADDING
+    return F.pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
 def rows(tiles: Tensor, ids: Tensor) -> Tensor:

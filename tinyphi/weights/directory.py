@@ -26,6 +26,10 @@ from tinyphi.weights.storage import (
     F32,
     F64,
     HOW_TO_CONVERT,
+    I8,
+    I32,
+    I64,
+    U8,
     TensorInfo,
     brief,
     open_binary,
@@ -33,7 +37,7 @@ from tinyphi.weights.storage import (
 )
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-_NUMBER_TYPES = {"F64": F64, "F32": F32, "F16": F16, "BF16": BF16}
+_NUMBER_TYPES = {str(stored): stored for stored in (F64, F32, F16, BF16, U8, I8, I32, I64)}
 _HEADER_LIMIT = 100_000_000  # bytes, as in the safetensors library
 _JSON_LIMIT = 32 << 20  # bytes of config.json or of an index
 

@@ -15,14 +15,14 @@ Source: `modeling_phi3.py` and `modeling_llama.py` in transformers; `gguf/consta
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from einops import rearrange
 from torch import Tensor
 
 from tinyphi.config import PhiConfig
 from tinyphi.errors import WeightsError
-from tinyphi.weights.storage import TensorInfo, brief
+from tinyphi.weights.storage import brief
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,14 @@ def _joined(
     }
 
 
-def match(config: PhiConfig, layout: Layout, stored: Mapping[str, TensorInfo]) -> dict[str, Place]:
+class Shaped(Protocol):
+    """What a file holds under a name."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def match(config: PhiConfig, layout: Layout, stored: Mapping[str, Shaped]) -> dict[str, Place]:
     """The place of each stored tensor. Raises WeightsError unless names and shapes are those of the config.
 
     Left alone: LongRoPE's factors in a GGUF file, which belong to the configuration; buffers of RoPE's

@@ -1,11 +1,15 @@
-"""Write a model as a Hugging Face directory, which transformers and `tinyphi.load` open."""
+"""Write a model as a Hugging Face directory, which transformers and `tinyphi.load` open.
+
+A quantized model is written as it is, and then only `tinyphi.load` can open it; `tinyphi.weights.saved` says
+how it is stored.
+"""
 
 import fnmatch
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,9 @@ from torch import Tensor
 
 from tinyphi.errors import WeightsError
 from tinyphi.model.transformer import Phi3
+from tinyphi.quant.linear import QuantizedEmbedding, QuantizedLinear
 from tinyphi.tokenizer import Tokenizer
+from tinyphi.weights import saved
 from tinyphi.weights.directory import INDEX, WEIGHTS
 from tinyphi.weights.names import LAYOUTS, places
 
@@ -35,18 +41,22 @@ def save(
     """Write config.json, generation_config.json, the weights and the tokenizer's files to a directory.
 
     The weights keep their dtype and get Hugging Face's names for `phi3`, whatever they were loaded from; more
-    than `max_shard_bytes` of them are cut into several files with an index. All is written beside the
-    directory first and moved there when complete, so a failure leaves what was there. A model saved there
-    before is replaced.
-    Raises WeightsError if the directory holds other files or cannot be written.
+    than `max_shard_bytes` of them are cut into several files with an index. Quantized matrices keep their
+    codes, so that they come back exactly; for other programs, save the model before it is quantized, or use
+    `tinyphi.weights.export.export_gguf`. It takes the memory of one file to gather them.
+    All is written beside the directory first and moved there when complete, so a failure leaves what was
+    there. A model saved there before is replaced.
+    Raises WeightsError if the directory holds other files or cannot be written, or for a quantized layer of a
+    class that it has no format for.
     """
     target = Path(directory).expanduser().resolve()
     _check_target(target)
     scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    weights = _weights(model)
     try:
         scratch.mkdir(parents=True)
-        _write_configs(model, tokenizer, scratch)
-        _write_weights(model, scratch, max_shard_bytes)
+        _write_configs(model, weights, tokenizer, scratch)
+        _write_weights(weights, scratch, max_shard_bytes)
         if tokenizer is not None:
             tokenizer.save(scratch)
         _move_into_place(scratch, target)
@@ -71,10 +81,28 @@ def _check_target(target: Path) -> None:
         )
 
 
-def _write_configs(model: Phi3, tokenizer: Tokenizer | None, directory: Path) -> None:
+Weights = Mapping[str, Tensor | QuantizedLinear]  # by their names in the file, without the ending
+
+
+def _weights(model: Phi3) -> Weights:
+    found: dict[str, Tensor | QuantizedLinear] = {}
+    for name, place in places(model.config, LAYOUTS["phi3"]).items():
+        part = model.get_submodule(place.parameter.removesuffix(".weight"))
+        if isinstance(part, QuantizedEmbedding):
+            part = part.table
+        weight = part if isinstance(part, QuantizedLinear) else model.get_parameter(place.parameter).detach()
+        found[name.removesuffix(".weight")] = weight
+    return found
+
+
+def _write_configs(model: Phi3, weights: Weights, tokenizer: Tokenizer | None, directory: Path) -> None:
     config = model.config
-    dtype = str(model.embed_tokens.weight.dtype).removeprefix("torch.")
-    _write_json(directory / "config.json", {**config.to_hugging_face(), "torch_dtype": dtype})
+    content = config.to_hugging_face()
+    content["torch_dtype"] = str(model.norm.weight.dtype).removeprefix("torch.")
+    quantized = {name: part for name, part in weights.items() if isinstance(part, QuantizedLinear)}
+    if quantized:
+        content["quantization_config"] = saved.describe(quantized)
+    _write_json(directory / "config.json", content)
     ids: dict[str, Any] = {
         "bos_token_id": config.bos_token_id,
         # Of the tokens that end a reply, `PhiConfig` holds only one.
@@ -86,40 +114,42 @@ def _write_configs(model: Phi3, tokenizer: Tokenizer | None, directory: Path) ->
     )
 
 
-def _write_weights(model: Phi3, directory: Path, max_shard_bytes: int) -> None:
-    parameters = dict(model.named_parameters())
-    tensors = {
-        name: place.of(parameters[place.parameter])
-        for name, place in places(model.config, LAYOUTS["phi3"]).items()
-    }
-    shards = _shards(tensors, max_shard_bytes)
+def _write_weights(weights: Weights, directory: Path, max_shard_bytes: int) -> None:
+    sizes = {name: weight.nbytes for name, weight in weights.items()}
+    shards = _shards(sizes, max_shard_bytes)
     if len(shards) == 1:
-        _write_tensors(tensors, shards[0], directory / WEIGHTS)
+        _write_tensors(weights, shards[0], directory / WEIGHTS)
         return
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        _write_tensors(tensors, names, directory / file)
-        weight_map |= dict.fromkeys(names, file)
-    total = sum(tensor.nbytes for tensor in tensors.values())
+        weight_map |= dict.fromkeys(_write_tensors(weights, names, directory / file), file)
+    total = sum(sizes.values())
     _write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def _shards(tensors: dict[str, Tensor], max_bytes: int) -> list[list[str]]:
-    """Names cut into runs of at most `max_bytes`, or of one tensor where that is larger."""
+def _shards(sizes: Mapping[str, int], max_bytes: int) -> list[list[str]]:
+    """Names cut into runs of at most `max_bytes`, or of one weight where that is larger."""
     shards: list[list[str]] = [[]]
     size = 0
-    for name, tensor in tensors.items():
-        if shards[-1] and size + tensor.nbytes > max_bytes:
+    for name, nbytes in sizes.items():
+        if shards[-1] and size + nbytes > max_bytes:
             shards.append([])
             size = 0
         shards[-1].append(name)
-        size += tensor.nbytes
+        size += nbytes
     return shards
 
 
-def _write_tensors(tensors: dict[str, Tensor], names: Iterable[str], path: Path) -> None:
-    save_file({name: tensors[name].cpu().contiguous() for name in names}, path, metadata={"format": "pt"})
+def _write_tensors(weights: Weights, names: Iterable[str], path: Path) -> list[str]:
+    """Write some of the weights to a file; return the names of its tensors."""
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        weight = weights[name]
+        stored = weight.stored() if isinstance(weight, QuantizedLinear) else {"weight": weight}
+        tensors |= {f"{name}.{end}": tensor.cpu().contiguous() for end, tensor in stored.items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    return list(tensors)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

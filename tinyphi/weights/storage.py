@@ -4,16 +4,17 @@ Both file formats, safetensors and GGUF, are a header followed by plain bytes, s
 common. The bytes go a piece at a time straight into the parameter they belong to; no model is held twice.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tinyphi.errors import WeightsError
+from tinyphi.errors import TinyphiError, WeightsError
+from tinyphi.quant.linear import QuantizedLinear
 
 _PIECE = 1 << 19  # numbers decoded at a time: 2 MB in float32, which stays in the processor's cache
 
@@ -38,6 +39,9 @@ def _plain(name: str, dtype: torch.dtype) -> NumberType:
 
 F64, F32 = _plain("F64", torch.float64), _plain("F32", torch.float32)
 F16, BF16 = _plain("F16", torch.float16), _plain("BF16", torch.bfloat16)
+# Whole numbers: the codes of quantized weights, never weights themselves.
+U8, I8 = _plain("U8", torch.uint8), _plain("I8", torch.int8)
+I32, I64 = _plain("I32", torch.int32), _plain("I64", torch.int64)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,12 @@ class TensorInfo:
     offset: int  # of the first byte, from the start of the file
     nbytes: int
 
+    @property
+    def raw(self) -> "TensorInfo":
+        """The same bytes, not decoded: a row of bytes for each row of the matrix."""
+        rows = self.shape[0]
+        return replace(self, shape=(rows, self.nbytes // rows), type=U8)
+
     def read(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The tensor in memory, its blocks decoded. Raises WeightsError if the file cannot be read."""
         tensor = torch.empty(self.shape, dtype=dtype)
@@ -62,8 +72,13 @@ class TensorInfo:
 
         target: any shape with as many numbers, and whole blocks in each item of its first axis; it may be a
             view with reordered axes.
-        Raises WeightsError if the file cannot be read.
+        Raises WeightsError if the file cannot be read, or has whole numbers where weights should be.
         """
+        if target.is_floating_point() and not self.type.dtype.is_floating_point:
+            raise WeightsError(
+                f"{self.path}: tensor {brief(self.name)} holds whole numbers ({self.type}), which are no "
+                "weights. If these are quantized, config.json must say how. Fetch both from the same place."
+            )
         with open_binary(self.path) as file:
             file.seek(self.offset)
             if self.type.dtype == target.dtype and self.type.numbers == 1 and _is_plain_memory(target):
@@ -88,6 +103,36 @@ class TensorInfo:
             raise WeightsError(
                 f"{self.path} ends inside the tensor {brief(self.name)}; it is cut off. Fetch it again."
             )
+
+
+@dataclass(frozen=True)
+class QuantizedTensor:
+    """A quantized matrix that is several tensors of a directory, none of them read yet."""
+
+    name: str  # of the matrix, without an ending
+    shape: tuple[int, ...]  # (o i), of the matrix
+    tensors: Mapping[str, TensorInfo]  # by the endings of their names
+    make: Callable[[Mapping[str, Tensor]], QuantizedLinear]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(info.nbytes for info in self.tensors.values())
+
+    def read(self, device: torch.device) -> QuantizedLinear:
+        """The layer. Raises WeightsError if a file cannot be read, or what it holds is no such matrix."""
+        tensors = {end: info.read(info.type.dtype).to(device) for end, info in self.tensors.items()}
+        try:
+            layer = self.make(tensors)
+        except TinyphiError as error:
+            raise WeightsError(f"The quantized matrix {brief(self.name)} cannot be read: {error}") from error
+        if (layer.out_features, layer.in_features) != self.shape:
+            found = f"{layer.out_features} × {layer.in_features}"
+            raise WeightsError(f"The quantized matrix {brief(self.name)} is {found}, not {self.shape}.")
+        return layer
+
+    def copy_into(self, target: Tensor) -> None:
+        """Fill `target` (o i) with what the codes stand for."""
+        target.copy_(self.read(target.device).dequantize(target.dtype))
 
 
 def same_bytes(one: TensorInfo, other: TensorInfo) -> bool:
