@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tinyphi import course as course
+    from tinyphi import quant as quant
     from tinyphi import show as show
     from tinyphi.config import PhiConfig
     from tinyphi.errors import TinyphiError
@@ -57,7 +58,7 @@ __all__ = [
 ]
 
 
-_ROOMS = {"course", "show"}  # so that `tinyphi.course.check(…)` works after a plain `import tinyphi`
+_ROOMS = {"course", "quant", "show"}  # so that `tinyphi.course.check(…)` works after a plain `import tinyphi`
 
 
 def __getattr__(name: str) -> Any:

@@ -1,11 +1,13 @@
-"""The command line: `tinyphi lab | chat | generate | get | list | doctor | bench | course`."""
+"""The command line: `tinyphi lab | chat | generate | quantize | get | list | doctor | bench | course`."""
 
 import argparse
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -14,11 +16,16 @@ import tinyphi
 from tinyphi.errors import InputError, TinyphiError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tinyphi.generation.chat import Conversation
     from tinyphi.generation.sampling import Greedy, Sampler
     from tinyphi.generation.speculative import Draft
+    from tinyphi.model.transformer import Phi3
+    from tinyphi.tokenizer import Tokenizer
 
 MODEL = "smollm2-135m"
+_ROWS, _ROW = 4, 512  # of a text that quantization is measured on: rows, and tokens of each
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,6 +85,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(generate, max_tokens=64)
     generate.set_defaults(command=_generate)
 
+    quantize = commands.add_parser("quantize", help="store a model in fewer bits")
+    quantize.add_argument("source", help="catalog name, directory, .gguf file or hub id")
+    quantize.add_argument("--to", type=Path, required=True, help="a directory, or a file that ends in .gguf")
+    quantize.add_argument(
+        "--method",
+        help="int4 (the default), int8, nf4, q8_0, q4_0, q4_1, q4_k, q6_k, awq, gptq; "
+        "for a .gguf file q4_0 (the default), q4_1, q8_0, q4_k, q6_k, f16, bf16, f32",
+    )
+    quantize.add_argument("--group-size", type=int, default=32, help="weights that share a scale")
+    quantize.add_argument("--asymmetric", action="store_true", help="int4: a minimum for each group as well")
+    quantize.add_argument("--text", type=Path, help="measure the damage on this text; awq, gptq: calibrate")
+    quantize.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    quantize.set_defaults(command=_quantize)
+
     get = commands.add_parser("get", help="fetch a model and print where it is")
     get.add_argument("name", nargs="?", default=MODEL)
     get.set_defaults(command=_get)
@@ -94,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model_options(parser: argparse.ArgumentParser, max_tokens: int) -> None:
     parser.add_argument("--model", default=MODEL, help="catalog name, directory, .gguf file or hub id")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--quantize", metavar="METHOD", help="int4, int8, …; as_stored: as in the .gguf file")
     parser.add_argument("--max-tokens", type=int, default=max_tokens)
     parser.add_argument("--temperature", type=float, help="draw at random; without any of these: greedy")
     parser.add_argument("--top-k", type=int)
@@ -109,13 +131,25 @@ def _sampler(options: argparse.Namespace) -> "Greedy | Sampler":
     return tinyphi.Sampler(**given) if given else tinyphi.Greedy()
 
 
-def _chat(options: argparse.Namespace) -> int:
+def _load(options: argparse.Namespace) -> "tuple[Phi3, Tokenizer]":
+    """The model that the options ask for, compiled if it is quantized for the kernels."""
     import torch
 
+    from tinyphi.quant.linear import QuantizedLinear
+
+    dtype = getattr(torch, options.dtype)
+    model, tokenizer = tinyphi.load(options.model, dtype=dtype, quantize=options.quantize)
+    if any(isinstance(part, QuantizedLinear) for part in model.modules()):
+        with suppress(InputError):  # not in a format that the kernels know: the layers compute it as well
+            model.compile()
+    return model, tokenizer
+
+
+def _chat(options: argparse.Namespace) -> int:
     from tinyphi.generation.chat import Conversation
 
     sampler = _sampler(options)
-    model, tokenizer = tinyphi.load(options.model, dtype=getattr(torch, options.dtype))
+    model, tokenizer = _load(options)
     conversation = Conversation(
         model, tokenizer, system=options.system, sampler=sampler, max_new_tokens=options.max_tokens
     )
@@ -146,10 +180,8 @@ def _say(conversation: "Conversation", question: str) -> None:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    import torch
-
     sampler = _sampler(options)
-    model, tokenizer = tinyphi.load(options.model, dtype=getattr(torch, options.dtype))
+    model, tokenizer = _load(options)
     draft = _draft(options)
     print(options.prompt, end="", flush=True)
     for step in tinyphi.stream(
@@ -176,6 +208,58 @@ def _draft(options: argparse.Namespace) -> "Draft | None":
     if options.draft == "lookup":
         return PromptLookup()
     return DraftModel(tinyphi.load_model(options.draft, dtype=getattr(torch, options.dtype)))
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    import torch
+
+    from tinyphi.quant import quantize
+    from tinyphi.weights.save import check_target
+
+    if options.to.suffix == ".gguf":
+        return _export(options)
+    check_target(options.to)  # before the work, not after it
+    model, tokenizer = tinyphi.load(options.source, dtype=getattr(torch, options.dtype))
+    ids = None if options.text is None else _rows(options.text, tokenizer, model.config)
+    method, symmetric = options.method or "int4", not options.asymmetric
+    print(quantize(model, method, group_size=options.group_size, symmetric=symmetric, ids=ids))
+    tinyphi.save(model, tokenizer, options.to)
+    print(f"saved to {options.to}")
+    return 0
+
+
+def _rows(path: Path, tokenizer: "Tokenizer", config: tinyphi.PhiConfig) -> "Tensor":
+    """The beginning of a text as a few rows of tokens."""
+    import torch
+
+    try:
+        ids = tokenizer.encode(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"The text {path} cannot be read: {error}.") from error
+    length = min(_ROW, config.max_position_embeddings, len(ids))
+    if length < 2:
+        raise InputError(f"The text {path} has {len(ids)} tokens; to measure anything takes at least 2.")
+    rows = min(_ROWS, len(ids) // length)
+    return torch.tensor(ids[: rows * length]).view(rows, length)
+
+
+def _export(options: argparse.Namespace) -> int:
+    import torch
+
+    from tinyphi.weights.export import export_gguf
+
+    if options.text is not None or options.asymmetric or options.group_size != 32:
+        raise InputError(
+            "--text, --asymmetric and --group-size are for a directory: the formats of a GGUF file have "
+            "their own groups, and it is written without being measured."
+        )
+    model, tokenizer = tinyphi.load(options.source, dtype=getattr(torch, options.dtype))
+    exported = export_gguf(model, tokenizer, options.to, options.method or "q4_0")
+    counts = ", ".join(f"{count} tensors {kind}" for kind, count in Counter(exported.types.values()).items())
+    print(f"saved to {options.to}: {options.to.stat().st_size / 1e6:.1f} MB, {counts}")
+    if exported.fallbacks:
+        print(f"not as asked, because their rows are not whole blocks: {', '.join(exported.fallbacks)}")
+    return 0
 
 
 def _get(options: argparse.Namespace) -> int:

@@ -50,7 +50,7 @@ def save(
     class that it has no format for.
     """
     target = Path(directory).expanduser().resolve()
-    _check_target(target)
+    check_target(target)
     scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     weights = _weights(model)
     try:
@@ -66,7 +66,8 @@ def save(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _check_target(target: Path) -> None:
+def check_target(target: Path) -> None:
+    """Raise WeightsError unless a model may be saved in this directory."""
     if not target.exists():
         return
     if not target.is_dir():
