@@ -228,7 +228,7 @@ def _quantize(options: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(path: Path, tokenizer: "Tokenizer", config: tinyphi.PhiConfig) -> "Tensor":
+def _rows(path: Path, tokenizer: "Tokenizer", config: "tinyphi.PhiConfig") -> "Tensor":
     """The beginning of a text as a few rows of tokens."""
     import torch
 
