@@ -14,6 +14,8 @@ import tinyphi
 from tinyphi import cli
 from tinyphi.errors import FetchError
 from tinyphi.generation import chat
+from tinyphi.kernels import native
+from tinyphi.quant.linear import GroupedLinear
 from tinyphi.tokenizer.base import SpecialToken
 from tinyphi.tokenizer.bytebpe import BYTE_TO_LETTER, ByteBPETokenizer
 from tinyphi.tokenizer.chat import STYLES
@@ -172,6 +174,119 @@ def test_one_question_and_a_system_message(tiny, capsys):
         replies.append(tinyphi.chat(model, tokenizer, "hello", system=system, max_new_tokens=8))
         assert capsys.readouterr().out == replies[-1] + "\n"
     assert replies[0] != replies[1]
+
+
+def quantized(tiny, tmp_path, *options):
+    """The directory that `tinyphi quantize` makes of the tiny model."""
+    path = tmp_path / "quantized"
+    assert cli.main(["quantize", tiny, "--to", str(path), *options]) == 0
+    return str(path)
+
+
+def test_quantize_reports_and_saves(tiny, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("hello " * 600, encoding="utf-8")
+    path = quantized(tiny, tmp_path, "--group-size", "16", "--asymmetric", "--text", str(text))
+    printed = capsys.readouterr().out
+    model, tokenizer = tinyphi.load(tiny)
+    ids = torch.tensor(tokenizer.encode(text.read_text())[:1024]).view(2, 512)
+    report = tinyphi.quant.quantize(model, "int4", group_size=16, symmetric=False, ids=ids)
+    assert printed == f"{report}\nsaved to {path}\n"
+    assert "on 1024 tokens" in printed
+    again, _ = tinyphi.load(path)
+    with torch.no_grad():
+        assert torch.equal(again(ids), model(ids))
+
+
+@pytest.mark.parametrize("method", [[], ["--method", "nf4"], ["--method", "q8_0"], ["--method", "int8"]])
+def test_a_quantized_directory_generates(tiny, tmp_path, capsys, method):
+    path = quantized(tiny, tmp_path, *method)
+    capsys.readouterr()
+    assert cli.main(["generate", "hello", "--model", path, "--max-tokens", "4"]) == 0
+    assert capsys.readouterr().out.startswith("hello")
+
+
+def test_quantize_calibrates_with_a_text(tiny, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("hello there, " * 100, encoding="utf-8")
+    options = ["--method", "awq", "--group-size", "16"]
+    quantized(tiny, tmp_path, *options, "--text", str(text))
+    assert "int4, groups of 16 with minima" in capsys.readouterr().out
+    assert cli.main(["quantize", tiny, "--to", str(tmp_path / "more"), *options]) == 2
+    assert "awq calibrates with a text" in capsys.readouterr().err
+
+
+def test_quantize_exports_a_gguf_file(tiny, tmp_path, capsys):
+    path = tmp_path / "model.gguf"
+    assert cli.main(["quantize", tiny, "--to", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"saved to {path}: {path.stat().st_size / 1e6:.1f} MB, ")
+    assert "tensors Q4_0" in printed
+    assert "not whole blocks: 2 (blk.0.ffn_down.weight, blk.1.ffn_down.weight)" in printed
+    stored = tinyphi.load_model(path, quantize="as_stored")
+    assert isinstance(stored.layers[0].attention.qkv_proj, GroupedLinear)
+    assert cli.main(["quantize", tiny, "--to", str(path), "--method", "f16"]) == 0
+    assert "F16" in capsys.readouterr().out
+
+
+def test_quantize_says_what_is_wrong(tiny, tmp_path, capsys):
+    (tmp_path / "short.txt").write_text("", encoding="utf-8")
+    (tmp_path / "broken.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("years of work")
+    quantized(tiny, tmp_path)
+    new = str(tmp_path / "new")
+    for options, message in {
+        (tiny, "--to", new, "--method", "int3"): "no method 'int3'",
+        (tiny, "--to", new, "--group-size", "0"): "group size is 0",
+        (tiny, "--to", new, "--text", str(tmp_path / "none.txt")): "cannot be read",
+        (tiny, "--to", new, "--text", str(tmp_path / "broken.txt")): "cannot be read",
+        (tiny, "--to", new, "--text", str(tmp_path / "short.txt")): "takes at least 2",
+        (str(tmp_path / "quantized"), "--to", new): "quantized already",
+        (tiny, "--to", str(tmp_path / "full")): "not of a saved model (thesis.tex)",
+        (tiny, "--to", f"{new}.gguf", "--method", "int4"): "no number type 'int4'",
+        (tiny, "--to", f"{new}.gguf", "--asymmetric"): "for a directory",
+    }.items():
+        capsys.readouterr()
+        assert cli.main(["quantize", *options]) == 2
+        assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "broken.txt",
+        "full",
+        "quantized",
+        "short.txt",
+    ]
+
+
+@pytest.mark.parametrize("command", ["generate", "chat"])
+def test_quantize_while_loading_and_compile(tiny, tmp_path, monkeypatch, capsys, command):
+    """The tiny model has rows of 48, no groups of 32 for the kernels; the layers compute it nonetheless."""
+    loaded, load = [], tinyphi.load
+
+    def remember(*given, **more):
+        loaded.append(load(*given, **more)[0])
+        return loaded[-1], load(*given, **more)[1]
+
+    monkeypatch.setattr(tinyphi, "load", remember)
+    for method in ("int4", "int8"):
+        options = ["--model", tiny, "--quantize", method, "--max-tokens", "3"]
+        assert cli.main([command, "hello", *options]) == 0
+    assert cli.main([command, "hello", "--model", tiny, "--max-tokens", "3"]) == 0
+    assert isinstance(loaded[0].layers[0].mlp.down_proj, GroupedLinear)
+    assert [model._decoder is not None for model in loaded] == [False, False, False]
+    assert cli.main([command, "hello", "--model", tiny, "--quantize", "as_stored"]) == 2
+    assert "is no GGUF file" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(native.problem() is not None, reason=str(native.problem()))
+def test_the_real_model_is_compiled(real_model, monkeypatch, capsys):
+    compiled = []
+    monkeypatch.setattr(tinyphi.Phi3, "compile", lambda model: compiled.append(model))
+    prompt = "The capital of France is"
+    options = ["--model", real_model, "--quantize", "as_stored", "--max-tokens", "3"]
+    assert cli.main(["generate", prompt, *options]) == 0
+    assert capsys.readouterr().out.startswith(f"{prompt} Paris.")
+    assert len(compiled) == 1
 
 
 def converse(monkeypatch, tiny, typed, interrupted=()):

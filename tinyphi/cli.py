@@ -258,7 +258,8 @@ def _export(options: argparse.Namespace) -> int:
     counts = ", ".join(f"{count} tensors {kind}" for kind, count in Counter(exported.types.values()).items())
     print(f"saved to {options.to}: {options.to.stat().st_size / 1e6:.1f} MB, {counts}")
     if exported.fallbacks:
-        print(f"not as asked, because their rows are not whole blocks: {', '.join(exported.fallbacks)}")
+        names = ", ".join(exported.fallbacks[:3]) + (", …" if len(exported.fallbacks) > 3 else "")
+        print(f"not as asked, because their rows are not whole blocks: {len(exported.fallbacks)} ({names})")
     return 0
 
 

@@ -451,9 +451,9 @@ def test_the_command_line_takes_a_draft(make, monkeypatch, capsys):
         used.append(type(draft))
         return stream(*given, draft=draft, **more)
 
-    monkeypatch.setattr(tinyphi, "load", lambda source, dtype: (model, Letters()), raising=False)
+    monkeypatch.setattr(tinyphi, "load", lambda source, **how: (model, Letters()), raising=False)
     monkeypatch.setattr(
-        tinyphi, "load_model", lambda source, dtype: asked.append(source) or model, raising=False
+        tinyphi, "load_model", lambda source, **how: asked.append(source) or model, raising=False
     )
     monkeypatch.setattr(tinyphi, "stream", watched)
     outputs = []

@@ -155,6 +155,15 @@ def test_the_helper_writes_good_files_too(tmp_path):
     assert list(read_safetensors(path)) == ["a"]
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x0580, 0x20380])
+def test_a_header_as_long_as_a_pickle_begins(tmp_path, length):
+    """The first two bytes are those of a pickle, by chance."""
+    text = json.dumps({"a": GOOD}).encode().ljust(length)
+    path = raw_file(tmp_path / "model.safetensors", text, bytes(16))
+    assert path.read_bytes()[:1] == b"\x80"
+    assert list(read_safetensors(path)) == ["a"]
+
+
 @pytest.mark.parametrize("length", [0, 5, 8, 20])
 def test_a_file_that_ends_early(tmp_path, length):
     path = raw_file(tmp_path / "model.safetensors", {"a": GOOD}, bytes(16))

@@ -16,6 +16,9 @@ from transformers import LlamaForCausalLM
 import tinyphi
 from tinyphi.config import PhiConfig
 from tinyphi.errors import ConfigError, FetchError, InputError, MemoryShortage, WeightsError
+from tinyphi.quant import Recipe
+from tinyphi.quant.linear import QuantizedEmbedding, QuantizedLinear
+from tinyphi.quant.quantize import linears
 from tinyphi.weights import load
 from tinyphi.weights.directory import Directory
 from tinyphi.weights.fetch import resolve
@@ -307,6 +310,11 @@ before = psutil.Process().memory_info().rss
 assert peak() - before < 8e6
 if how == "tinyphi":
     model = load_model(directory, dtype=dtype)
+elif how == "int4":
+    model = load_model(directory, dtype=dtype, quantize=how)
+elif how == "int4 afterwards":
+    model = load_model(directory, dtype=dtype)
+    tinyphi.quant.quantize(model, "int4")
 else:
     import json
     from safetensors.torch import load_file
@@ -319,7 +327,7 @@ else:
     model = Phi3(config).to(dtype)
     for mine, theirs in zip(model.parameters(), tensors.values()):
         mine.data = theirs.to(dtype).clone()
-print((peak() - before) / sum(parameter.nbytes for parameter in model.parameters()))
+print((peak() - before) / sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]))
 """
 
 
@@ -360,6 +368,13 @@ def test_a_second_copy_would_be_noticed(medium_model):
     assert peak_memory(medium_model, "bfloat16", "with a copy") > 1.5
 
 
+@needs_proc
+def test_the_whole_model_is_never_there_unquantized(medium_model):
+    quantized, whole = 68e6, 240e6  # bytes
+    assert peak_memory(medium_model, "bfloat16", "int4") * quantized < 0.9 * whole
+    assert peak_memory(medium_model, "bfloat16", "int4 afterwards") * quantized > 1.1 * whole
+
+
 def test_the_layout_of_phi_3_mini(tmp_path):
     """One layer of the script's directory: the published names, shapes and shards, loaded and run."""
     script = Path(__file__).with_name("make_phi3_mini_layout.py")
@@ -395,3 +410,93 @@ def test_smollm2():
         stored = tensors[f"{name}.weight"]
         values = torch.tensor(gguf.quants.dequantize(stored.data, stored.tensor_type))
         assert torch.equal(parameters[f"{parameter}.weight"], values)
+
+
+METHODS = ["int8", "int4", "nf4", "q8_0", "q4_0", "q4_1"]
+
+
+def codes(model):
+    """Every tensor of the quantized matrices, and all parameters."""
+    found = dict(model.named_parameters())
+    for name, part in linears(model):
+        part = part.table if isinstance(part, QuantizedEmbedding) else part
+        if isinstance(part, QuantizedLinear):
+            found |= {f"{name}.{end}": tensor for end, tensor in part.stored().items()}
+    return found
+
+
+def equal(mine, theirs):
+    mine, theirs = codes(mine), codes(theirs)
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize("quantize", METHODS)
+@pytest.mark.parametrize("name", ["phi3", "phi3, tied", "llama", "llama, tied"])
+def test_quantizing_while_loading_is_quantizing_after_it(tmp_path, reference, write_gguf, name, quantize):
+    architecture, changes = MODELS[name]
+    theirs = reference(architecture, **changes)
+    theirs.save_pretrained(tmp_path)
+    for source in (tmp_path, write_gguf(tmp_path / "model.gguf", theirs)):
+        afterwards = tinyphi.load_model(source, dtype=torch.bfloat16)
+        tinyphi.quant.quantize(afterwards, quantize)
+        mine = tinyphi.load_model(source, dtype=torch.bfloat16, quantize=quantize)
+        assert equal(mine, afterwards)
+        tied = theirs.config.tie_word_embeddings
+        assert (mine.embed_tokens.table is mine.lm_head) == tied
+        assert mine.norm.weight.dtype == torch.bfloat16
+        assert not mine.training
+
+
+def test_a_recipe_is_kept_to(tmp_path, reference):
+    reference("llama").save_pretrained(tmp_path)
+    keep = {"lm_head": "full", "*.o_proj": "nf4", "embed_tokens": "q8_0"}
+    recipe = Recipe("int4", group_size=16, symmetric=False, keep=keep)
+    mine, afterwards = tinyphi.load_model(tmp_path, quantize=recipe), tinyphi.load_model(tmp_path)
+    tinyphi.quant.quantize(afterwards, "int4", group_size=16, symmetric=False, keep=keep)
+    assert equal(mine, afterwards)
+    assert not isinstance(mine.lm_head, QuantizedLinear)
+    assert not equal(tinyphi.load_model(tmp_path, quantize=Recipe("int4", group_size=16)), afterwards)
+
+
+def test_a_quantize_that_is_none(tmp_path, monkeypatch):
+    """Refused before anything is fetched."""
+    monkeypatch.setattr(load, "resolve", lambda source: pytest.fail("fetched"))
+    for method in ("awq", "gptq"):
+        with pytest.raises(InputError, match=rf"Load it first.*quantize\(model, '{method}', ids=…\)"):
+            tinyphi.load_model("smollm2-135m", quantize=method)
+    for wrong in ("int3", 4, "full", ["int4"]):
+        with pytest.raises(InputError, match="choose one of int8, int4, nf4, q8_0"):
+            tinyphi.load("smollm2-135m", quantize=wrong)
+
+
+def test_weights_that_cannot_be_quantized(tmp_path, reference):
+    theirs = reference("llama")
+    with torch.no_grad():
+        theirs.model.layers[1].mlp.down_proj.weight[3, 5] = torch.nan
+    theirs.save_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match=r"layers\.1\.mlp\.down_proj cannot be quantized.*row 3, column 5"):
+        tinyphi.load_model(tmp_path, quantize="int4")
+
+
+def test_a_quantized_model_needs_less(tmp_path, reference, monkeypatch):
+    """What is free would do for the quantized model and its largest matrix, but not for the model."""
+    reference("llama").save_pretrained(tmp_path)
+    mine = tinyphi.load_model(tmp_path, quantize="int4")
+    held = sum(tensor.nbytes for tensor in [*mine.parameters(), *mine.buffers()])
+    largest = 2 * 96 * 64 * 4  # gate and up in float32
+    monkeypatch.setattr(load, "free_memory", lambda: held + largest)
+    tinyphi.load_model(tmp_path, quantize="int4")
+    with pytest.raises(MemoryShortage, match=r"in float32.*bfloat16 needs half of that, quantize='int4'"):
+        tinyphi.load_model(tmp_path)
+    monkeypatch.setattr(load, "free_memory", lambda: held + largest - 1)
+    with pytest.raises(MemoryShortage, match=r"as int4, but only .*choose a smaller model"):
+        tinyphi.load_model(tmp_path, quantize="int4")
+
+
+def test_loading_leaves_random_numbers_alone(tmp_path, reference):
+    reference("llama").save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    tinyphi.load_model(tmp_path, quantize="int4")
+    assert torch.rand(1) == expected

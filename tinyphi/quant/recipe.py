@@ -36,7 +36,7 @@ class Recipe:
     keep: exceptions, a pattern of names → a method, or "full" for unquantized. The names are "embed_tokens",
         "lm_head" and "layers.0.attention.qkv_proj" and so on; the first pattern that fits counts. None: a
         tied head, which is the embedding as well, gets 8 bits.
-    Raises InputError for an unknown method.
+    Raises InputError for an unknown method, and for a group size below 1.
     """
 
     method: str = "int4"
@@ -48,6 +48,8 @@ class Recipe:
         for method in (self.method, *(self.keep or {}).values()):
             if method not in (*METHODS, *([] if method == self.method else [FULL])):
                 raise InputError(f"There is no method {method!r}. There are: {', '.join(METHODS)}.")
+        if self.group_size < 1:
+            raise InputError(f"The group size is {self.group_size}; it must be at least 1, and 32 is usual.")
 
     def layer(self, name: str, weight: Tensor, tied: bool = False) -> Layer:
         """The quantized layer for the matrix of that name, (o i). `tied`: embedding and head at once."""

@@ -67,13 +67,15 @@ def read_safetensors(path: Path) -> dict[str, TensorInfo]:
     with open_binary(path) as file:
         size = os.fstat(file.fileno()).st_size
         start = file.read(8)
-        refuse_pickle(path, start)
         length = int.from_bytes(start, "little")
+        if file.read(1) != b"{":  # else it is a header whose length only looks like the start of a pickle
+            refuse_pickle(path, start)
         if len(start) < 8 or length > min(size - 8, _HEADER_LIMIT):
             raise WeightsError(
                 f"{path} is no safetensors file, or is cut off: it states a header of {length} bytes, and "
                 f"has {size}. Fetch it again."
             )
+        file.seek(8)
         header = _parse_json(file.read(length), path)
     header.pop("__metadata__", None)  # free text about the file
     data_start = 8 + length

@@ -1,9 +1,10 @@
 """Matrices that are quantized in their files, and the layers that keep them so.
 
-    config.json says     the tensors of a matrix, after its name           the layer
-    awq, gptq            .qweight .qzeros .scales, perhaps .g_idx          GroupedLinear, ReorderedLinear
-    tinyphi              see `tinyphi.weights.saved`                       as it was
-    (in a GGUF file)     one tensor, in blocks                             GroupedLinear, BlockLinear
+    a matrix in            consists of                               and becomes
+    an AWQ directory       .qweight .qzeros .scales                  GroupedLinear
+    a GPTQ directory       the same and .g_idx                       GroupedLinear or ReorderedLinear
+    one of `tinyphi.save`  see `tinyphi.weights.saved`               what it was
+    a GGUF file            one tensor, in blocks                     GroupedLinear or BlockLinear
 
 `fold` makes one entry of the tensors of a matrix; after that, a quantized directory is like any other.
 """
@@ -69,15 +70,16 @@ def fold(tensors: Mapping[str, TensorInfo], settings: Any) -> dict[str, Stored]:
     settings: the quantization_config of config.json.
     Raises ConfigError for another way to quantize, WeightsError for tensors that are missing or misshapen.
     """
-    method = settings.get("quant_method") if isinstance(settings, dict) else None
-    if method == saved.METHOD:
+    settings = settings if isinstance(settings, dict) else {}
+    method = settings.get("quant_method")
+    if settings.get("method") == saved.METHOD:
         matrices = list(saved.matrices(tensors, settings))
     elif method in ("awq", "gptq"):
         matrices = list(_checkpoint(tensors, checkpoints.Layout.of(settings)))
     else:
         raise ConfigError(
             f"config.json describes weights that are quantized by the method {brief(str(method))}; tinyphi "
-            f"reads 'awq', 'gptq' and {saved.METHOD!r}. Load the unquantized model, perhaps with quantize=…"
+            "reads 'awq', 'gptq' and what it saved itself. Load the model from before that."
         )
     used = {info.name for matrix in matrices for info in matrix.tensors.values()}
     folded: dict[str, Stored] = {name: info for name, info in tensors.items() if name not in used}

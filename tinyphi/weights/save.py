@@ -43,7 +43,7 @@ def save(
     The weights keep their dtype and get Hugging Face's names for `phi3`, whatever they were loaded from; more
     than `max_shard_bytes` of them are cut into several files with an index. Quantized matrices keep their
     codes, so that they come back exactly; for other programs, save the model before it is quantized, or use
-    `tinyphi.weights.export.export_gguf`. It takes the memory of one file to gather them.
+    `tinyphi.weights.export.export_gguf`. To gather them takes memory, up to twice `max_shard_bytes`.
     All is written beside the directory first and moved there when complete, so a failure leaves what was
     there. A model saved there before is replaced.
     Raises WeightsError if the directory holds other files or cannot be written, or for a quantized layer of a

@@ -26,7 +26,7 @@ from tinyphi.quant.linear import GroupedLinear, QuantizedLinear
 from tinyphi.quant.nf4 import ABSMAX_BLOCK, BLOCK, CODEBOOK, DYNAMIC_MAP, NF4Linear
 from tinyphi.weights.storage import QuantizedTensor, TensorInfo, brief
 
-METHOD = "tinyphi"  # the quant_method
+METHOD = "tinyphi"
 
 
 class Entry(NamedTuple):
@@ -40,7 +40,9 @@ class Entry(NamedTuple):
 class Found(dict[str, TensorInfo]):
     """The tensors of a matrix by their endings. One that is not there is a WeightsError."""
 
-    name = ""
+    def __init__(self, name: str, tensors: Mapping[str, TensorInfo]) -> None:
+        super().__init__({end: tensors[full] for end in _ENDINGS if (full := f"{name}.{end}") in tensors})
+        self.name = name
 
     def __missing__(self, ending: str) -> TensorInfo:
         raise WeightsError(
@@ -60,7 +62,9 @@ def describe(layers: Mapping[str, QuantizedLinear]) -> dict[str, Any]:
             raise WeightsError(f"{name} is a {kind}, and for that there is no format. Known: {_names()}.")
         shape = [layer.out_features, layer.in_features]
         matrices[name] = {"class": kind, "format": layer.format, "shape": shape}
-    return {"quant_method": METHOD, "matrices": matrices}
+    # Not "quant_method", the key of all others: if transformers finds one that it does not know, it draws
+    # random weights; if it finds none, it refuses.
+    return {"method": METHOD, "matrices": matrices}
 
 
 def matrices(tensors: Mapping[str, TensorInfo], settings: Mapping[str, Any]) -> Iterator[QuantizedTensor]:
@@ -73,8 +77,7 @@ def matrices(tensors: Mapping[str, TensorInfo], settings: Mapping[str, Any]) -> 
         raise ConfigError("The quantization_config in config.json has no 'matrices'. Save the model again.")
     for name, content in entries.items():
         entry = _entry(name, content)
-        found = Found({end: tensors[full] for end in _ENDINGS if (full := f"{name}.{end}") in tensors})
-        found.name = name
+        found = Found(name, tensors)
         expected = _KINDS[entry.kind].expected(entry, found)
         for end, (kind, shape) in expected.items():
             _check(found[end], kind, shape)
