@@ -54,11 +54,11 @@ def matrices(draw):
 def equals_reference(bnb, weight, double):
     """Whether every bit of the stored tensors, and of the dequantized weight, is the same."""
     mine = quantize_nf4(weight, double)
-    packed, state = bnb.functional.quantize_4bit(weight, quant_type="nf4", compress_statistics=double)
-    pairs = [
-        (mine.packed, packed),
-        (mine.dequantize(weight.dtype), bnb.functional.dequantize_4bit(packed, state)),
-    ]
+    # One long row: with AVX-512, bitsandbytes 0.50 gives a block that reaches into the next row a wrong scale.
+    row = weight.flatten()
+    packed, state = bnb.functional.quantize_4bit(row, quant_type="nf4", compress_statistics=double)
+    theirs = bnb.functional.dequantize_4bit(packed, state).view(weight.shape)
+    pairs = [(mine.packed, packed), (mine.dequantize(weight.dtype), theirs)]
     if double:
         pairs += [(mine.absmax.codes, state.absmax), (mine.absmax.largest, state.state2.absmax)]
         pairs += [(mine.absmax.mean, state.offset)]

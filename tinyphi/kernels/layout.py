@@ -4,7 +4,8 @@
     codes, 8 bits:   [rows/8][columns/32][8][8 rows][4]
     scales, minima:  [rows/8][groups][8 rows]
 
-The same on every processor. Rows that are missing to the next sixteen are filled up with zeros.
+The same on every processor. Rows that are missing to the next sixteen are filled up with zeros. The two
+halves of a byte belong together in GGUF's Q4_0 and Q4_1, too, so those need no unpacking.
 """
 
 import torch
@@ -12,19 +13,30 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from tinyphi.kernels import pages
+
 ROWS, COLUMNS = 8, 32
 _PADDING = 16  # rows that the widest processor takes at once
 
 
 def to_tiles(codes: Tensor) -> Tensor:
     """Codes (o i), uint8 0 … 15 or int8, with i a multiple of 32, to bytes in the order of the kernel."""
-    padded = _padded(codes)
     if codes.dtype == torch.int8:
-        tiles: Tensor = rearrange(padded, "(t r) (b c k) -> t b c r k", r=ROWS, c=8, k=4)
-        return tiles.contiguous()
-    low, high = rearrange(padded, "(t r) (b half c k) -> half t b c r k", r=ROWS, half=2, c=4, k=4)
-    tiles = low | high << 4
-    return tiles.contiguous()
+        return _in_order(rearrange(codes, "o (b byte) -> o b byte", byte=COLUMNS))
+    low, high = rearrange(codes, "o (b half byte) -> half o b byte", half=2, byte=COLUMNS // 2)
+    return _in_order(low | high << 4)
+
+
+def blocks_to_tiles(halves: Tensor) -> Tensor:
+    """The 16 bytes of codes of each block of Q4_0 or Q4_1, (o blocks 16), in the order of the kernel."""
+    return _in_order(halves)
+
+
+def _in_order(blocks: Tensor) -> Tensor:
+    """Blocks (o b bytes) → (t b c 8 4). Four bytes stay together, so they are moved as one number."""
+    words = rearrange(_padded(blocks).contiguous().view(torch.int32), "(t r) b c -> t b c r", r=ROWS)
+    tiles = pages.empty(words.shape, torch.int32).copy_(words)
+    return tiles.view(blocks.dtype).view(*tiles.shape, 4)
 
 
 def from_tiles(tiles: Tensor, outputs: int) -> Tensor:
@@ -49,7 +61,7 @@ def scales_from_tiles(tiles: Tensor, outputs: int) -> Tensor:
 
 def _padded(rows: Tensor) -> Tensor:
     missing = -len(rows) % _PADDING
-    return F.pad(rows, (0, 0, 0, missing)) if missing else rows
+    return F.pad(rows, (0, 0) * (rows.ndim - 1) + (0, missing)) if missing else rows
 
 
 def rows(tiles: Tensor, ids: Tensor) -> Tensor:

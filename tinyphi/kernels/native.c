@@ -259,6 +259,15 @@ static inline void round_block(const void *from, int type, Rounded r, int64_t bl
     r.count[block] = count;
 }
 
+/* A single token waits for the memory only: ask for what comes soon. Beyond the end of a matrix that does nothing. */
+static inline void ask_for(const uint8_t *codes, int64_t nbytes, int64_t next) {
+    enum { AHEAD = 512, LINE = 64 };
+    for (int64_t i = 0; i < nbytes; i += LINE) {
+        __builtin_prefetch(codes + AHEAD + i);
+        if (LANES > ROWS) __builtin_prefetch(codes + AHEAD + next + i);
+    }
+}
+
 /* LANES rows times TOKENS tokens, of which the first is `first`. TOKENS is a constant: the sums stay in registers. */
 static inline __attribute__((always_inline)) void rows_times_tokens(
     const int TOKENS, const int BITS, const int MINIMA, const Matrix *w, Rounded r, void *y, int type, int add, int64_t row, int64_t first) {
@@ -274,6 +283,7 @@ static inline __attribute__((always_inline)) void rows_times_tokens(
         const floats minimum = MINIMA ? halves(minima, groups * ROWS) : scale;
         for (int64_t b = group * per_group; b < (group + 1) * per_group; b++, codes += block_bytes) {
             bytes numbers[8];
+            if (TOKENS == 1) ask_for(codes, block_bytes, blocks * block_bytes);
             for (int c = 0; c < (BITS == 4 ? 4 : 8); c++) {
                 bytes loaded = load(codes + 32 * c, blocks * block_bytes);
                 if (BITS == 4) numbers[c] = low(loaded), numbers[c + 4] = high(loaded);

@@ -1,7 +1,7 @@
 """Three ways to multiply with a group-wise quantized weight, behind one interface.
 
     reference   dequantize, then multiply: what the others must equal; for any shape and device
-    torch       torch's own 4-bit and 8-bit kernels, on a CPU or a CUDA device
+    torch       torch's own 4-bit and 8-bit kernels in bfloat16, on a CPU or a CUDA device
     native      the C kernel of tinyphi.kernels, on a CPU
 
 Each is a module that keeps the weight in the order it likes best, and gives it back plainly.
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from tinyphi.errors import InputError
 from tinyphi.kernels import layout, native
-from tinyphi.quant.groupwise import Grouped
+from tinyphi.quant.groupwise import Grouped, Halves
 
 
 class Backend(nn.Module):
@@ -85,30 +85,28 @@ class TorchKernels(Backend):
         scales = weight.scales.float()
         if weight.bits == 8:
             self.register_buffer("packed", weight.codes.contiguous(), persistent=False)
-            self.register_buffer("scales", scales.flatten(), persistent=False)
+            self.register_buffer("scales", scales.flatten().bfloat16(), persistent=False)
             return
         # ATen's value is (code − 8) · scale + zero.
         zeros = torch.zeros_like(scales) if weight.minima is None else weight.minima.float() + 8 * scales
-        pairs = rearrange([scales, zeros], "two o n -> n o two").contiguous()
-        if weight.codes.is_cuda:
-            packed = torch.ops.aten._convert_weight_to_int4pack(
-                weight.codes[:, ::2] << 4 | weight.codes[:, 1::2], 8
-            )
-            pairs = pairs.bfloat16()
+        pairs = rearrange([scales, zeros], "two o n -> n o two").bfloat16().contiguous()
+        codes = weight.codes
+        if codes.is_cuda:
+            packed = torch.ops.aten._convert_weight_to_int4pack(codes[:, ::2] << 4 | codes[:, 1::2], 8)
         else:
-            packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(weight.codes.int(), 1)
+            packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
         self.register_buffer("packed", packed, persistent=False)
         self.register_buffer("scales", pairs, persistent=False)
 
     @classmethod
     def refuses(cls, weight: Grouped) -> str | None:
-        outputs, inputs = weight.codes.shape
+        outputs, inputs = weight.shape
         if weight.bits == 8:
-            if weight.codes.is_cuda or weight.group_size != inputs:
+            if weight.scales.is_cuda or weight.group_size != inputs:
                 return "torch has an 8-bit kernel only for a CPU and one scale a row"
         elif weight.group_size not in (32, 64, 128, 256):
             return f"torch's 4-bit kernels take groups of 32, 64, 128 or 256, not {weight.group_size}"
-        elif outputs % 16 or (weight.codes.is_cuda and inputs % 1024):
+        elif outputs % 16 or (weight.scales.is_cuda and inputs % 1024):
             return f"torch's 4-bit kernels do not take {outputs} × {inputs}"
         return None
 
@@ -119,16 +117,14 @@ class TorchKernels(Backend):
         return self.plain.rows(ids)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens, scales = x.flatten(0, -2), self.scales
+        tokens = x.flatten(0, -2).bfloat16()  # with float32 they are 10 to 70 times slower on a CPU
         y: Tensor
         if self.packed.dtype == torch.int8:
-            y = torch.ops.aten._weight_int8pack_mm(tokens, self.packed, scales.to(x.dtype))
+            y = torch.ops.aten._weight_int8pack_mm(tokens, self.packed, self.scales)
         elif x.is_cuda:
-            y = torch.ops.aten._weight_int4pack_mm(tokens.bfloat16(), self.packed, self.group_size, scales)
+            y = torch.ops.aten._weight_int4pack_mm(tokens, self.packed, self.group_size, self.scales)
         else:
-            y = torch.ops.aten._weight_int4pack_mm_for_cpu(
-                tokens, self.packed, self.group_size, scales.to(x.dtype)
-            )
+            y = torch.ops.aten._weight_int4pack_mm_for_cpu(tokens, self.packed, self.group_size, self.scales)
         return y.to(x.dtype).view(*x.shape[:-1], -1)
 
 
@@ -142,16 +138,20 @@ class Native(Backend):
 
     def __init__(self, weight: Grouped) -> None:
         super().__init__()
-        self.outputs, self.group_size = len(weight.codes), weight.group_size
+        self.outputs, self.group_size = weight.shape[0], weight.group_size
+        if isinstance(weight, Halves):
+            codes = layout.blocks_to_tiles(weight.halves)
+        else:
+            codes = layout.to_tiles(weight.codes)
         minima = None if weight.minima is None else layout.scales_to_tiles(weight.minima)
-        self.register_buffer("codes", layout.to_tiles(weight.codes), persistent=False)
+        self.register_buffer("codes", codes, persistent=False)
         self.register_buffer("scales", layout.scales_to_tiles(weight.scales), persistent=False)
         self.register_buffer("minima", minima, persistent=False)
         self._matrix: native.Matrix | None = None
 
     @classmethod
     def refuses(cls, weight: Grouped) -> str | None:
-        if weight.codes.device.type != "cpu":
+        if weight.scales.device.type != "cpu":
             return "the C kernel runs on a CPU"
         if weight.group_size % layout.COLUMNS:
             return f"the C kernel takes groups of 32, 64, 96 and so on, not {weight.group_size}"
@@ -194,7 +194,7 @@ BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (Native, Torch
 def make_backend(weight: Grouped, name: str | None = None) -> Backend:
     """The named backend, or the first of native, torch and reference that takes this weight."""
     if name is None:
-        if weight.codes.device.type == "cpu":
+        if weight.scales.device.type == "cpu":
             native.usable()  # says once if there is no compiler
         return next(kind for kind in BACKENDS.values() if kind.refuses(weight) is None)(weight)
     if name not in BACKENDS:

@@ -25,7 +25,7 @@ from einops import rearrange
 from torch import Tensor
 
 from tinyphi.errors import InputError
-from tinyphi.quant.groupwise import Grouped
+from tinyphi.quant.groupwise import Grouped, Halves
 from tinyphi.quant.linear import QuantizedLinear
 
 _PIECE = 1 << 18  # numbers worked on at a time: 1 MB in float32, which stays in the processor's cache
@@ -406,8 +406,8 @@ def to_grouped(blocks: Tensor, kind: str, shape: tuple[int, int]) -> Grouped:
     scales, minima = (half.contiguous().view(outputs, -1) for half in halves.unbind(dim=1))
     if kind == "q8_0":
         return Grouped(blocks[:, 2:].view(torch.int8).reshape(shape), scales)
-    codes = _nibbles(blocks[:, 2 if kind == "q4_0" else 4 :]).view(shape)
-    return Grouped(codes, scales, minima if kind == "q4_1" else None)
+    halves = blocks[:, 2 if kind == "q4_0" else 4 :].reshape(*scales.shape, 16)
+    return Halves(halves, scales, minima if kind == "q4_1" else None)
 
 
 def grouped_kind(weight: Grouped) -> str | None:

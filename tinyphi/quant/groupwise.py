@@ -31,12 +31,17 @@ class Grouped:
     minima: Tensor | None = None  # (o i/g), float16: what code 0 is worth; 4 bits only
 
     @property
+    def shape(self) -> tuple[int, int]:
+        outputs, inputs = self.codes.shape
+        return outputs, inputs
+
+    @property
     def bits(self) -> int:
         return 4 if self.codes.dtype == torch.uint8 else 8
 
     @property
     def group_size(self) -> int:
-        return self.codes.shape[1] // self.scales.shape[1]
+        return self.shape[1] // self.scales.shape[1]
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The matrix (o i) that the codes stand for, computed in float32."""
@@ -47,6 +52,27 @@ class Grouped:
         else:
             weight = (groups - (8 if self.bits == 4 else 0)) * scales
         return weight.flatten(1).to(dtype)
+
+
+class Halves(Grouped):
+    """4-bit codes that still lie two in a byte, as GGUF's blocks of 32 hold them. They part when asked for.
+
+    halves: (o blocks 16) uint8; of a block, column j is the low half of byte j, column 16 + j the high half.
+    """
+
+    halves: Tensor
+    bits = 4
+
+    def __init__(self, halves: Tensor, scales: Tensor, minima: Tensor | None = None) -> None:
+        vars(self).update(halves=halves, scales=scales, minima=minima)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.halves.shape[0], self.halves.shape[1] * 32
+
+    @property
+    def codes(self) -> Tensor:
+        return torch.cat((self.halves & 15, self.halves >> 4), dim=-1).flatten(1)
 
 
 def quantize_int8(weight: Tensor) -> Grouped:

@@ -82,7 +82,7 @@ class GroupedLinear(QuantizedLinear):
     """
 
     def __init__(self, weight: Grouped, backend: str | None = None) -> None:
-        super().__init__(*weight.codes.shape)
+        super().__init__(*weight.shape)
         self.bits, self.group_size, self.symmetric = weight.bits, weight.group_size, weight.minima is None
         self.backend = make_backend(weight, backend)
 
