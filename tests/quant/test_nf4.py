@@ -54,7 +54,7 @@ def matrices(draw):
 def equals_reference(bnb, weight, double):
     """Whether every bit of the stored tensors, and of the dequantized weight, is the same."""
     mine = quantize_nf4(weight, double)
-    # One long row: with AVX-512, bitsandbytes 0.50 gives a block that reaches into the next row a wrong scale.
+    # In one long row: with AVX-512, bitsandbytes 0.50 misreads a block that reaches into the next one.
     row = weight.flatten()
     packed, state = bnb.functional.quantize_4bit(row, quant_type="nf4", compress_statistics=double)
     theirs = bnb.functional.dequantize_4bit(packed, state).view(weight.shape)

@@ -67,7 +67,7 @@ typedef struct { /* activations, rounded: (tokens columns) and (tokens columns/3
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 
-enum { LANES = 16 }; /* two tiles beside each other */
+enum { LANES = 16 }; /* two tiles, or two blocks of one tile: `next` is how far away the upper half of a register is */
 typedef __m512i bytes;
 typedef __m512i ints;
 typedef __m512 floats;
@@ -84,20 +84,26 @@ static inline floats halves(const uint16_t *p, int64_t next) {
     return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const void *)p)),
                                                    _mm_loadu_si128((const void *)(p + next)), 1));
 }
-static inline ints group_dot(const bytes w[8], const int8_t *x, int bits) {
+static inline ints all_ints(const void *n, int64_t next) { /* n[0] in the lower half, n[next] in the upper one */
+    int32_t a, b;
+    memcpy(&a, n, 4), memcpy(&b, (const int32_t *)n + next, 4);
+    return next ? _mm512_inserti64x4(_mm512_set1_epi32(a), _mm256_set1_epi32(b), 1) : _mm512_set1_epi32(a);
+}
+static inline ints group_dot(const bytes w[8], const int8_t *x, int64_t next, int bits) {
     (void)bits;
     ints even = _mm512_setzero_si512(), odd = even;
     for (int c = 0; c < 8; c += 2) {
-        int32_t a, b;
-        memcpy(&a, x + 4 * c, 4), memcpy(&b, x + 4 * c + 4, 4);
-        even = _mm512_dpbusd_epi32(even, w[c], _mm512_set1_epi32(a));
-        odd = _mm512_dpbusd_epi32(odd, w[c + 1], _mm512_set1_epi32(b));
+        even = _mm512_dpbusd_epi32(even, w[c], all_ints(x + 4 * c, next / 4));
+        odd = _mm512_dpbusd_epi32(odd, w[c + 1], all_ints(x + 4 * c + 4, next / 4));
     }
     return _mm512_add_epi32(even, odd);
 }
 static inline floats as_floats(ints i) { return _mm512_cvtepi32_ps(i); }
-static inline ints minus(ints i, int32_t n) { return _mm512_sub_epi32(i, _mm512_set1_epi32(n)); }
-static inline floats all(float f) { return _mm512_set1_ps(f); }
+static inline ints minus(ints i, int times, const int32_t *n, int64_t next) {
+    return _mm512_sub_epi32(i, _mm512_mullo_epi32(_mm512_set1_epi32(times), all_ints(n, next)));
+}
+static inline floats all(const float *f, int64_t next) { return _mm512_castsi512_ps(all_ints(f, next)); }
+static inline floats none(void) { return _mm512_setzero_ps(); }
 static inline floats times(floats a, floats b) { return _mm512_mul_ps(a, b); }
 static inline floats plus_product(floats sum, floats a, floats b) { return _mm512_fmadd_ps(a, b, sum); }
 static inline void store(float *y, floats f) { _mm512_storeu_ps(y, f); }
@@ -123,7 +129,8 @@ static inline __m256i four(const int8_t *x) {
     memcpy(&word, x, 4);
     return _mm256_set1_epi32(word);
 }
-static inline ints group_dot(const bytes w[8], const int8_t *x, int bits) {
+static inline ints group_dot(const bytes w[8], const int8_t *x, int64_t next, int bits) {
+    (void)next;
     const __m256i ones = _mm256_set1_epi16(1);
     if (bits == 4) { /* 8 · 2 · 15 · 127 = 30480 still fits 16 bits, so the eight are added before they are widened */
         __m256i sum = _mm256_maddubs_epi16(w[0], four(x));
@@ -138,8 +145,12 @@ static inline ints group_dot(const bytes w[8], const int8_t *x, int bits) {
     return sum;
 }
 static inline floats as_floats(ints i) { return _mm256_cvtepi32_ps(i); }
-static inline ints minus(ints i, int32_t n) { return _mm256_sub_epi32(i, _mm256_set1_epi32(n)); }
-static inline floats all(float f) { return _mm256_set1_ps(f); }
+static inline ints minus(ints i, int times, const int32_t *n, int64_t next) {
+    (void)next;
+    return _mm256_sub_epi32(i, _mm256_set1_epi32(times * *n));
+}
+static inline floats all(const float *f, int64_t next) { (void)next; return _mm256_set1_ps(*f); }
+static inline floats none(void) { return _mm256_setzero_ps(); }
 static inline floats times(floats a, floats b) { return _mm256_mul_ps(a, b); }
 static inline floats plus_product(floats sum, floats a, floats b) { return _mm256_fmadd_ps(a, b, sum); }
 static inline void store(float *y, floats f) { _mm256_storeu_ps(y, f); }
@@ -169,8 +180,8 @@ static inline floats halves(const uint16_t *p, int64_t next) {
     (void)next;
     return (floats){{vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))), vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4)))}};
 }
-static inline ints group_dot(const bytes w[8], const int8_t *x, int bits) {
-    (void)bits;
+static inline ints group_dot(const bytes w[8], const int8_t *x, int64_t next, int bits) {
+    (void)next, (void)bits;
     ints sum = {{vdupq_n_s32(0), vdupq_n_s32(0)}};
     for (int c = 0; c < 8; c++) {
         int32_t word;
@@ -181,10 +192,13 @@ static inline ints group_dot(const bytes w[8], const int8_t *x, int bits) {
     return sum;
 }
 static inline floats as_floats(ints i) { return (floats){{vcvtq_f32_s32(i.val[0]), vcvtq_f32_s32(i.val[1])}}; }
-static inline ints minus(ints i, int32_t n) {
-    return (ints){{vsubq_s32(i.val[0], vdupq_n_s32(n)), vsubq_s32(i.val[1], vdupq_n_s32(n))}};
+static inline ints minus(ints i, int times, const int32_t *n, int64_t next) {
+    const int32x4_t product = vdupq_n_s32(times * *n);
+    (void)next;
+    return (ints){{vsubq_s32(i.val[0], product), vsubq_s32(i.val[1], product)}};
 }
-static inline floats all(float f) { return (floats){{vdupq_n_f32(f), vdupq_n_f32(f)}}; }
+static inline floats all(const float *f, int64_t next) { (void)next; return (floats){{vdupq_n_f32(*f), vdupq_n_f32(*f)}}; }
+static inline floats none(void) { return (floats){{vdupq_n_f32(0), vdupq_n_f32(0)}}; }
 static inline floats times(floats a, floats b) {
     return (floats){{vmulq_f32(a.val[0], b.val[0]), vmulq_f32(a.val[1], b.val[1])}};
 }
@@ -214,15 +228,20 @@ static inline float half(uint16_t h) { /* shift exponent and mantissa to their p
     return h & 0x8000 ? -f : f;
 }
 static inline floats halves(const uint16_t *p, int64_t next) { floats f; (void)next; EACH(8) f.at[i] = half(p[i]); return f; }
-static inline ints group_dot(const bytes w[8], const int8_t *x, int bits) {
+static inline ints group_dot(const bytes w[8], const int8_t *x, int64_t next, int bits) {
     ints sum = {{0}};
-    (void)bits;
+    (void)next, (void)bits;
     for (int c = 0; c < 8; c++) EACH(32) sum.at[i / 4] += w[c].at[i] * x[4 * c + i % 4];
     return sum;
 }
 static inline floats as_floats(ints n) { floats f; EACH(8) f.at[i] = (float)n.at[i]; return f; }
-static inline ints minus(ints n, int32_t m) { EACH(8) n.at[i] -= m; return n; }
-static inline floats all(float x) { floats f; EACH(8) f.at[i] = x; return f; }
+static inline ints minus(ints a, int times, const int32_t *n, int64_t next) {
+    (void)next;
+    EACH(8) a.at[i] -= times * *n;
+    return a;
+}
+static inline floats all(const float *x, int64_t next) { floats f; (void)next; EACH(8) f.at[i] = *x; return f; }
+static inline floats none(void) { return (floats){{0}}; }
 static inline floats times(floats a, floats b) { EACH(8) a.at[i] *= b.at[i]; return a; }
 static inline floats plus_product(floats s, floats a, floats b) { EACH(8) s.at[i] += a.at[i] * b.at[i]; return s; }
 static inline void store(float *y, floats f) { memcpy(y, &f, sizeof f); }
@@ -260,48 +279,52 @@ static inline void round_block(const void *from, int type, Rounded r, int64_t bl
 }
 
 /* A single token waits for the memory only: ask for what comes soon. Beyond the end of a matrix that does nothing. */
-static inline void ask_for(const uint8_t *codes, int64_t nbytes, int64_t next) {
-    enum { AHEAD = 512, LINE = 64 };
-    for (int64_t i = 0; i < nbytes; i += LINE) {
-        __builtin_prefetch(codes + AHEAD + i);
-        if (LANES > ROWS) __builtin_prefetch(codes + AHEAD + next + i);
-    }
+static inline void ask_for(const uint8_t *codes, int64_t nbytes) {
+    enum { AHEAD = 1024, LINE = 64 };
+    for (int64_t i = 0; i < nbytes; i += LINE) __builtin_prefetch(codes + AHEAD + i);
 }
 
-/* LANES rows times TOKENS tokens, of which the first is `first`. TOKENS is a constant: the sums stay in registers. */
+/* A tile of rows times TOKENS tokens, of which the first is `first`. TOKENS is a constant: the sums stay in registers.
+   A register with room for two tiles takes two, which suits many tokens. For a single one memory is the limit, and it is
+   read fastest from one end to the other: so then, ACROSS, it takes two blocks of the same tile. */
 static inline __attribute__((always_inline)) void rows_times_tokens(
-    const int TOKENS, const int BITS, const int MINIMA, const Matrix *w, Rounded r, void *y, int type, int add, int64_t row, int64_t first) {
+    const int TOKENS, const int ACROSS, const int BITS, const int MINIMA, const Matrix *w, Rounded r, void *y, int type, int add,
+    int64_t row, int64_t first) {
     const int64_t blocks = w->inputs / BLOCK, groups = w->inputs / w->group, per_group = w->group / BLOCK;
-    const int64_t block_bytes = ROWS * BLOCK * BITS / 8, tile = row / ROWS;
+    const int64_t block_bytes = ROWS * BLOCK * BITS / 8, tile = row / ROWS, step = ACROSS ? 2 : 1;
+    const int64_t span = per_group < step ? step : per_group; /* blocks until there are other scales in the register */
+    const int64_t next_bytes = ACROSS ? block_bytes : blocks * block_bytes, next_block = ACROSS ? 1 : 0;
+    const int64_t next_scale = !ACROSS ? groups * ROWS : per_group == 1 ? ROWS : 0;
     const uint8_t *codes = w->codes + tile * blocks * block_bytes;
     const uint16_t *scales = w->scales + tile * groups * ROWS, *minima = w->minima + (MINIMA ? tile * groups * ROWS : 0);
     const int zero = MINIMA ? 0 : BITS == 4 ? 8 : UNSIGNED_ZERO;
     floats sums[8];
-    for (int t = 0; t < TOKENS; t++) sums[t] = all(0);
-    for (int64_t group = 0; group < groups; group++, scales += ROWS, minima += MINIMA ? ROWS : 0) {
-        const floats scale = halves(scales, groups * ROWS);
-        const floats minimum = MINIMA ? halves(minima, groups * ROWS) : scale;
-        for (int64_t b = group * per_group; b < (group + 1) * per_group; b++, codes += block_bytes) {
+    for (int t = 0; t < TOKENS; t++) sums[t] = none();
+    for (int64_t b = 0; b < blocks; scales += span / per_group * ROWS, minima += MINIMA ? span / per_group * ROWS : 0) {
+        const floats scale = halves(scales, next_scale);
+        const floats minimum = MINIMA ? halves(minima, next_scale) : scale;
+        for (const int64_t end = b + span; b < end; b += step, codes += step * block_bytes) {
             bytes numbers[8];
-            if (TOKENS == 1) ask_for(codes, block_bytes, blocks * block_bytes);
+            if (TOKENS == 1) ask_for(codes, step * block_bytes);
             for (int c = 0; c < (BITS == 4 ? 4 : 8); c++) {
-                bytes loaded = load(codes + 32 * c, blocks * block_bytes);
+                bytes loaded = load(codes + 32 * c, next_bytes);
                 if (BITS == 4) numbers[c] = low(loaded), numbers[c + 4] = high(loaded);
                 else numbers[c] = shifted(loaded);
             }
             for (int t = 0; t < TOKENS; t++) {
                 const int64_t block = (first + t) * blocks + b;
-                ints dot = group_dot(numbers, r.q + block * BLOCK, BITS);
-                if (zero) dot = minus(dot, zero * r.count[block]);
-                sums[t] = plus_product(sums[t], as_floats(dot), times(scale, all(r.scale[block])));
-                if (MINIMA) sums[t] = plus_product(sums[t], minimum, all(r.sum[block]));
+                ints dot = group_dot(numbers, r.q + block * BLOCK, next_block * BLOCK, BITS);
+                if (zero) dot = minus(dot, zero, r.count + block, next_block);
+                sums[t] = plus_product(sums[t], as_floats(dot), times(scale, all(r.scale + block, next_block)));
+                if (MINIMA) sums[t] = plus_product(sums[t], minimum, all(r.sum + block, next_block));
             }
         }
     }
     for (int t = 0; t < TOKENS; t++) {
         float out[LANES];
         store(out, sums[t]);
-        for (int i = 0; i < LANES && row + i < w->outputs; i++) {
+        for (int i = 0; ACROSS && i < ROWS; i++) out[i] += out[LANES - ROWS + i];
+        for (int i = 0; i < (ACROSS ? ROWS : LANES) && row + i < w->outputs; i++) {
             const int64_t at = (first + t) * w->outputs + row + i;
             put(y, type, at, add ? get(y, type, at) + out[i] : out[i]);
         }
@@ -309,12 +332,16 @@ static inline __attribute__((always_inline)) void rows_times_tokens(
 }
 
 static void rows_times_all(const Matrix *w, Rounded r, void *y, int type, int add, int64_t row, int64_t first, int64_t last) {
-#define KIND(TOKENS)                                                                                      \
-    (w->bits == 8  ? rows_times_tokens(TOKENS, 8, 0, w, r, y, type, add, row, first)                                 \
-     : w->minima   ? rows_times_tokens(TOKENS, 4, 1, w, r, y, type, add, row, first)                                 \
-                   : rows_times_tokens(TOKENS, 4, 0, w, r, y, type, add, row, first))
-    for (; first + 4 <= last; first += 4) KIND(4);
-    for (; first < last; first++) KIND(1);
+#define KIND(TOKENS, ACROSS, ROW)                                                             \
+    (w->bits == 8  ? rows_times_tokens(TOKENS, ACROSS, 8, 0, w, r, y, type, add, ROW, first)  \
+     : w->minima   ? rows_times_tokens(TOKENS, ACROSS, 4, 1, w, r, y, type, add, ROW, first)  \
+                   : rows_times_tokens(TOKENS, ACROSS, 4, 0, w, r, y, type, add, ROW, first))
+    const int in_pairs = LANES > ROWS && w->inputs / BLOCK % 2 == 0 && (w->group == BLOCK || w->group / BLOCK % 2 == 0);
+    for (; first + 4 <= last; first += 4) KIND(4, 0, row);
+    for (; first < last; first++) {
+        if (in_pairs) KIND(1, 1, row), KIND(1, 1, row + ROWS);
+        else KIND(1, 0, row);
+    }
 }
 
 static Rounded room_for(int64_t blocks) { /* .scale is what to free; NULL without memory */
