@@ -77,11 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--stop", action="append", default=[], help="stop before this text (may be repeated)"
     )
-    generate.add_argument(
-        "--draft",
-        metavar="MODEL",
-        help="for speed: a smaller model of the family that guesses ahead, or 'lookup' to copy from the text",
-    )
     _add_model_options(generate, max_tokens=64)
     generate.set_defaults(command=_generate)
 
@@ -116,6 +111,12 @@ def _add_model_options(parser: argparse.ArgumentParser, max_tokens: int) -> None
     parser.add_argument("--model", default=MODEL, help="catalog name, directory, .gguf file or hub id")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--quantize", metavar="METHOD", help="int4, int8, …; as_stored: as in the .gguf file")
+    parser.add_argument("--cache-bits", type=int, choices=[8], help="keep keys and values in 8 bits")
+    parser.add_argument(
+        "--draft",
+        metavar="MODEL",
+        help="for speed: a smaller model of the family that guesses ahead, or 'lookup' to copy from the text",
+    )
     parser.add_argument("--max-tokens", type=int, default=max_tokens)
     parser.add_argument("--temperature", type=float, help="draw at random; without any of these: greedy")
     parser.add_argument("--top-k", type=int)
@@ -151,7 +152,13 @@ def _chat(options: argparse.Namespace) -> int:
     sampler = _sampler(options)
     model, tokenizer = _load(options)
     conversation = Conversation(
-        model, tokenizer, system=options.system, sampler=sampler, max_new_tokens=options.max_tokens
+        model,
+        tokenizer,
+        system=options.system,
+        sampler=sampler,
+        max_new_tokens=options.max_tokens,
+        draft=_draft(options),
+        cache_bits=options.cache_bits,
     )
     if options.question is not None:
         _say(conversation, options.question)
@@ -182,7 +189,7 @@ def _say(conversation: "Conversation", question: str) -> None:
 def _generate(options: argparse.Namespace) -> int:
     sampler = _sampler(options)
     model, tokenizer = _load(options)
-    draft = _draft(options)
+    draft = _draft(options)  # before the first word
     print(options.prompt, end="", flush=True)
     for step in tinyphi.stream(
         model,
@@ -192,6 +199,7 @@ def _generate(options: argparse.Namespace) -> int:
         sampler=sampler,
         stop_strings=options.stop,
         draft=draft,
+        cache_bits=options.cache_bits,
     ):
         print(step.text, end="", flush=True)
     print()

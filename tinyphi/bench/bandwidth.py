@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 
 from tinyphi.bench.timing import seconds
+from tinyphi.kernels import pages
 from tinyphi.weights.gguf import GGUFFile
 from tinyphi.weights.load import read_config
 
 _READ = 1 << 28  # numbers: 1 GB of float32, more than any processor's cache holds
-_WIDTH = 4096
 _TIMES = 10
 
 
@@ -42,10 +42,9 @@ def weights_read(file: GGUFFile) -> Weights:
 
 
 def read_bandwidth() -> float:
-    """Bytes/s that torch's threads read together: the best of several products of a matrix and a vector."""
-    matrix = torch.ones(_READ // _WIDTH, _WIDTH)
-    vector = torch.ones(_WIDTH)
-    return matrix.nbytes / min(seconds(lambda: torch.mv(matrix, vector)) for _ in range(_TIMES))
+    """Bytes/s that torch's threads read together: the best of several sums of all numbers."""
+    numbers = pages.empty((_READ,), torch.float32).fill_(1)
+    return numbers.nbytes / min(seconds(numbers.sum) for _ in range(_TIMES))
 
 
 def share(nbytes: int, tokens_per_second: float, bandwidth: float) -> float:

@@ -42,7 +42,7 @@ def bench_formats(rows: int) -> Iterator[str]:
     """Yield the lines of a Markdown table. rows: of 512 tokens, that perplexity is measured on."""
     _, tokenizer = tinyphi.load(MODEL)
     ids = _rows(tokenizer, unittest, rows)
-    calibration = _rows(tokenizer, importlib.import_module("email"), 4)
+    calibration = _rows(tokenizer, importlib.import_module("email"), 16)
     text = f"Docstrings of Python's `unittest`, {ids.numel()} tokens"
     yield f"{text}; AWQ and GPTQ calibrate on those of `email`.\n"
     yield "| format | bits per weight | perplexity | KL, nats | choices that stay |"

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from tinyphi.generation.decode import TextDecoder, stream
 from tinyphi.generation.sampling import Greedy, Sampler
+from tinyphi.generation.speculative import Draft
 from tinyphi.model.transformer import Phi3
 
 
@@ -20,6 +21,7 @@ class Conversation:
     """Messages so far, and the model that answers them.
 
     `messages` is the usual list of {"role", "content"}; an interrupted reply stays in it as far as it came.
+    draft, cache_bits: as in `tinyphi.generate`.
     """
 
     def __init__(
@@ -30,9 +32,12 @@ class Conversation:
         system: str | None = None,
         sampler: Greedy | Sampler = Greedy(),
         max_new_tokens: int = 256,
+        draft: Draft | None = None,
+        cache_bits: int | None = None,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.sampler, self.max_new_tokens = sampler, max_new_tokens
+        self.draft, self.cache_bits = draft, cache_bits
         self.messages = [] if system is None else [{"role": "system", "content": system}]
 
     def stream(self, text: str) -> Iterator[str]:
@@ -44,6 +49,8 @@ class Conversation:
             tokenizer=self.tokenizer,
             max_new_tokens=self.max_new_tokens,
             sampler=self.sampler,
+            draft=self.draft,
+            cache_bits=self.cache_bits,
         )
         reply = {"role": "assistant", "content": ""}
         self.messages += [user, reply]  # only now: a message that was refused leaves no trace

@@ -146,20 +146,23 @@ def stream(
     stop_ids: Sequence[int] | None = None,
     stop_strings: Sequence[str] = (),
     draft: Draft | None = None,
+    cache_bits: int | None = None,
     trace: GenerationTrace | None = None,
 ) -> Iterator[Step]:
     """Generate for one prompt and yield each `Step` as it comes.
 
     ids: the prompt. tokenizer: needed for text and for stop strings; its stop ids count unless `stop_ids`
     are given. Ends after a stop id, a stop string or `max_new_tokens` tokens. draft: proposes tokens, which
-    makes it faster and not different; see `tinyphi.generation.speculative`.
+    makes it faster and not different; see `tinyphi.generation.speculative`. cache_bits: 8 for keys and values
+    of a byte a number; None keeps them in the model's dtype.
     Raises InputError for an empty prompt, for several, or for arguments that do not fit together.
     """
     rows = _prepare(ids, tokenizer, max_new_tokens, stop_ids, stop_strings)
     if len(rows) != 1:
         raise InputError(f"stream follows one prompt, and these are {len(rows)}; use generate for several.")
     check_draft(draft, model, len(rows))
-    return (steps[0] for steps in _decode(model, rows, max_new_tokens, sampler, draft, trace) if steps[0])
+    steps = _decode(model, rows, max_new_tokens, sampler, draft, cache_bits, trace)
+    return (step for step, *_ in steps if step)
 
 
 def generate(
@@ -172,12 +175,13 @@ def generate(
     stop_ids: Sequence[int] | None = None,
     stop_strings: Sequence[str] = (),
     draft: Draft | None = None,
+    cache_bits: int | None = None,
     trace: GenerationTrace | None = None,
 ) -> Generated:
     """Generate for one prompt or for a batch of prompts of any lengths. Arguments as for `stream`."""
     rows = _prepare(ids, tokenizer, max_new_tokens, stop_ids, stop_strings)
     check_draft(draft, model, len(rows))
-    for _ in _decode(model, rows, max_new_tokens, sampler, draft, trace):
+    for _ in _decode(model, rows, max_new_tokens, sampler, draft, cache_bits, trace):
         pass
     return Generated([row.ids for row in rows], [row.text for row in rows] if tokenizer else [])
 
@@ -213,12 +217,13 @@ def _decode(
     max_new_tokens: int,
     sampler: Greedy | Sampler,
     draft: Draft | None,
+    cache_bits: int | None,
     trace: GenerationTrace | None,
 ) -> Iterator[list[Step | None]]:
     """The loop: one list of steps per new token, None for rows that have already ended."""
     device = model.norm.weight.device
     ids, segments = left_pad([row.prompt for row in rows], device)
-    cache = model.new_cache(len(rows))
+    cache = model.new_cache(len(rows), bits=cache_bits)
     generator = torch.Generator(device)
     generator.manual_seed(sampler.seed) if sampler.seed is not None else generator.seed()
     ahead = None if draft is None else Lookahead(model, cache, draft, sampler, generator)
