@@ -14,6 +14,7 @@ import tinyphi
 from tinyphi import cli
 from tinyphi.errors import FetchError
 from tinyphi.generation import chat
+from tinyphi.generation.speculative import PromptLookup
 from tinyphi.kernels import native
 from tinyphi.quant.linear import GroupedLinear
 from tinyphi.tokenizer.base import SpecialToken
@@ -174,6 +175,19 @@ def test_one_question_and_a_system_message(tiny, capsys):
         replies.append(tinyphi.chat(model, tokenizer, "hello", system=system, max_new_tokens=8))
         assert capsys.readouterr().out == replies[-1] + "\n"
     assert replies[0] != replies[1]
+
+
+def test_chat_takes_a_draft_and_an_8_bit_cache(tiny, monkeypatch, capsys):
+    asked, stream = [], chat.stream
+
+    def watched(*given, draft, cache_bits, **more):
+        asked.append((type(draft), cache_bits))
+        return stream(*given, draft=draft, cache_bits=cache_bits, **more)
+
+    monkeypatch.setattr(chat, "stream", watched)
+    for options in ([], ["--draft", "lookup", "--cache-bits", "8"]):
+        assert cli.main(["chat", "hello", "--model", tiny, "--max-tokens", "8", *options]) == 0
+    assert asked == [(type(None), None), (PromptLookup, 8)]
 
 
 def quantized(tiny, tmp_path, *options):

@@ -214,6 +214,23 @@ def test_wrong_arguments_are_refused(model, arguments):
         tinyphi.generate(model, [1, 2], **arguments)
 
 
+def test_keys_and_values_in_8_bits(model):
+    """The cache shrinks; the text is that of a loop over such a cache."""
+    prompt = [1, 2, 3, 4, 5]
+    plain, small = tinyphi.GenerationTrace(), tinyphi.GenerationTrace()
+    tinyphi.generate(model, prompt, max_new_tokens=6, trace=plain)
+    found = tinyphi.generate(model, prompt, max_new_tokens=6, cache_bits=8, trace=small)
+    assert small.steps[-1].cache_bytes < 0.5 * plain.steps[-1].cache_bytes
+    cache, expected = model.new_cache(bits=8), []
+    logits = prefill(model, torch.tensor([prompt]), cache)
+    for _ in range(6):
+        expected.append(int(logits.argmax()))
+        logits = decode_one(model, torch.tensor(expected[-1:]), cache)
+    assert found.ids == [expected]
+    with pytest.raises(InputError, match="8"):
+        tinyphi.generate(model, prompt, cache_bits=4)
+
+
 def test_stream_follows_one_prompt_only(model):
     with pytest.raises(InputError, match="one prompt"):
         tinyphi.stream(model, PROMPTS)
