@@ -442,7 +442,7 @@ def _interrupt_until_it_ends(session, tries=30):
     for _ in range(tries):
         session.send_signal(signal.SIGINT)
         try:
-            return session.wait(timeout=2)
+            return session.wait(timeout=10)
         except subprocess.TimeoutExpired:
             continue
     raise AssertionError("the session did not end")

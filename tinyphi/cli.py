@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -133,17 +132,24 @@ def _sampler(options: argparse.Namespace) -> "Greedy | Sampler":
 
 
 def _load(options: argparse.Namespace) -> "tuple[Phi3, Tokenizer]":
-    """The model that the options ask for, compiled if it is quantized for the kernels."""
+    """The model that the options ask for, as fast as it can be."""
     import torch
-
-    from tinyphi.quant.linear import QuantizedLinear
 
     dtype = getattr(torch, options.dtype)
     model, tokenizer = tinyphi.load(options.model, dtype=dtype, quantize=options.quantize)
-    if any(isinstance(part, QuantizedLinear) for part in model.modules()):
-        with suppress(InputError):  # not in a format that the kernels know: the layers compute it as well
-            model.compile()
+    _compile(model)
     return model, tokenizer
+
+
+def _compile(model: "Phi3") -> None:
+    """Compile a quantized model, or say why not: its layers compute the same, more slowly."""
+    from tinyphi.quant.linear import QuantizedLinear
+
+    if any(isinstance(part, QuantizedLinear) for part in model.modules()):
+        try:
+            model.compile()
+        except InputError as error:
+            print(f"tinyphi: {error}", file=sys.stderr)
 
 
 def _chat(options: argparse.Namespace) -> int:
@@ -215,7 +221,10 @@ def _draft(options: argparse.Namespace) -> "Draft | None":
         return None
     if options.draft == "lookup":
         return PromptLookup()
-    return DraftModel(tinyphi.load_model(options.draft, dtype=getattr(torch, options.dtype)))
+    dtype = getattr(torch, options.dtype)
+    model = tinyphi.load_model(options.draft, dtype=dtype, quantize=options.quantize)
+    _compile(model)
+    return DraftModel(model)
 
 
 def _quantize(options: argparse.Namespace) -> int:
@@ -230,6 +239,8 @@ def _quantize(options: argparse.Namespace) -> int:
     model, tokenizer = tinyphi.load(options.source, dtype=getattr(torch, options.dtype))
     ids = None if options.text is None else _rows(options.text, tokenizer, model.config)
     method, symmetric = options.method or "int4", not options.asymmetric
+    if options.asymmetric and method != "int4":
+        raise InputError(f"--asymmetric is for int4; {method} has a form of its own.")
     print(quantize(model, method, group_size=options.group_size, symmetric=symmetric, ids=ids))
     tinyphi.save(model, tokenizer, options.to)
     print(f"saved to {options.to}")

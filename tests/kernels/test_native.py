@@ -13,8 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinyphi.errors import InputError
 from tinyphi.kernels import layout, native
-from tinyphi.quant.groupwise import Grouped, quantize_int4, quantize_int8
+from tinyphi.quant.groupwise import Grouped, Halves, quantize_int4, quantize_int8
+from tinyphi.quant.linear import GroupedLinear
 
 HERE = Path(__file__).parent
 needs_compiler = pytest.mark.skipif(native.problem() is not None, reason=str(native.problem()))
@@ -44,7 +46,11 @@ def weights(outputs, inputs, seed=0):
     groups = quantize_int8(numbers.reshape(-1, 32))
     yield "4 bits", quantize_int4(numbers)
     yield "4 bits with minima", quantize_int4(numbers, symmetric=False)
-    yield "4 bits, wide groups", quantize_int4(numbers, 64, symmetric=False)
+    yield "4 bits, a group a row", quantize_int4(numbers, inputs, symmetric=False)
+    if inputs % 96 == 0:
+        yield "4 bits, groups of three blocks", quantize_int4(numbers, 96)
+    if inputs % 64 == 0:
+        yield "4 bits, groups of two blocks", quantize_int4(numbers, 64, symmetric=False)
     yield "8 bits", Grouped(groups.codes.view(outputs, inputs), groups.scales.view(outputs, -1))
     yield "8 bits by row", quantize_int8(numbers)
 
@@ -56,12 +62,12 @@ def relative(found, wanted):
 @needs_compiler
 @settings(max_examples=40, deadline=None)
 @given(
-    outputs=st.integers(1, 70), blocks=st.integers(1, 5), tokens=st.integers(1, 11),
+    outputs=st.integers(1, 70), blocks=st.integers(1, 9), tokens=st.integers(1, 11),
     exponent=st.integers(-30, 30), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_it_computes_what_exact_arithmetic_does(outputs, blocks, tokens, exponent, seed):
-    x = activations(tokens, 64 * blocks, exponent, seed)
-    for kind, weight in weights(outputs, 64 * blocks, seed):
+    x = activations(tokens, 32 * blocks, exponent, seed)
+    for kind, weight in weights(outputs, 32 * blocks, seed):
         assert relative(matrix(weight).times(x), expected(weight, x)) < 2e-6, kind
 
 
@@ -159,7 +165,7 @@ def test_every_processors_path_computes_the_same(path, tmp_path):
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
-    for tokens, outputs, inputs in ((1, 40, 128), (5, 33, 192)):
+    for tokens, outputs, inputs in ((1, 40, 96), (5, 33, 192), (1, 17, 128)):
         x = activations(tokens, inputs, seed=tokens)
         for kind, weight in weights(outputs, inputs):
             y = run_driver([*emulator, program], weight, x, tmp_path)
@@ -195,12 +201,46 @@ def test_without_a_compiler_torch_computes_and_it_is_said_once(tmp_path):
 
 def test_a_compiler_that_fails_is_named_with_its_reason(tmp_path):
     compiler = tmp_path / "cc"
-    compiler.write_text("#!/bin/sh\necho broken on purpose >&2\nexit 1\n")
+    compiler.write_text("#!/bin/sh\necho error: broken on purpose >&2\nexit 1\n")
     compiler.chmod(0o755)
     said = fresh_process(tmp_path, CC=str(compiler))
     assert said.startswith("torch 1")
     assert "broken on purpose" in said
     assert not list((tmp_path / "kernels").glob("*")) if (tmp_path / "kernels").exists() else True
+
+
+@needs_compiler
+def test_a_compiler_may_come_with_options(tmp_path):
+    compiler = os.environ.get("CC") or shutil.which("cc") or "gcc"
+    assert fresh_process(tmp_path, CC=f"{compiler} -Wall").startswith("native 0")
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.ones(4, 32), torch.ones(3, 128), torch.ones(2, 64, dtype=torch.int8),
+        torch.ones(2, 64, dtype=torch.float16), torch.ones(2, 64, device="meta"),
+    ],
+    ids=["narrow", "wide", "int8", "float16", "nowhere"],
+)  # fmt: skip
+def test_what_it_cannot_read_is_refused(x):
+    with pytest.raises(InputError, match="kernel multiplies"):
+        matrix(quantize_int4(torch.randn(32, 64))).times(x)
+
+
+@needs_compiler
+def test_blocks_of_gguf_become_tiles_as_they_are():
+    """Codes that lie two in a byte, to the kernel and apart, whatever torch's default device is."""
+    plain = quantize_int4(torch.randn(40, 96), symmetric=False)
+    low, high = plain.codes.view(40, 3, 2, 16).unbind(2)
+    halves = Halves(low | high << 4, plain.scales, plain.minima)
+    assert (halves.shape, halves.bits, halves.group_size) == ((40, 96), 4, 32)
+    assert torch.equal(halves.codes, plain.codes)
+    with torch.device("meta"):
+        layer = GroupedLinear(halves, "native")
+    assert torch.equal(layer.grouped().codes, plain.codes)
+    assert torch.equal(layer.backend.codes, layout.to_tiles(plain.codes))
 
 
 @needs_compiler

@@ -138,6 +138,36 @@ def test_what_the_call_cannot_do_goes_through_the_layers(monkeypatch):
         model(ids.expand(2, 1), cache=model.new_cache(2))  # two rows
         model(ids.expand(1, 2), segments=torch.tensor([[0, 1]]), cache=model.new_cache())  # padding
     model(ids, cache=model.new_cache())  # gradients are on
+    for dtype in (torch.float16, torch.float64):  # number types that the kernel does not know
+        other = model_of(CONFIG).to(dtype)
+        other.compile()
+        with torch.inference_mode():
+            other(ids, cache=other.new_cache())
+
+
+def test_a_strange_layer_is_refused_and_a_model_that_moves_is_plain_again():
+    model = model_of(CONFIG)
+    model.compile()
+    model.to(torch.bfloat16)
+    assert model._decoder is None
+    model.layers[1] = torch.nn.Sequential(model.layers[1])
+    with pytest.raises(InputError, match="Sequential"):
+        model.compile()
+
+
+def test_a_nan_in_an_8_bit_cache_is_not_hidden(monkeypatch):
+    model = model_of(CONFIG)
+    model.compile()
+    embed = model.embed_tokens.forward
+    monkeypatch.setattr(
+        model.embed_tokens,
+        "forward",
+        lambda ids: embed(ids).masked_fill((ids == 5).unsqueeze(-1), torch.nan),
+    )
+    with torch.inference_mode():
+        cache = model.new_cache(bits=8)
+        model(torch.tensor([[5]]), cache=cache)
+        assert model(torch.tensor([[6]]), cache=cache).isnan().all()
 
 
 def test_a_copy_is_not_compiled_and_a_float_model_cannot_be():

@@ -18,6 +18,8 @@ import torch
 
 from tinyphi.bench.bandwidth import Weights
 from tinyphi.generation.decode import decode_one, prefill
+from tinyphi.model.cache import KeyValueCache
+from tinyphi.model.transformer import Phi3
 from tinyphi.weights.load import load_model
 
 
@@ -81,11 +83,11 @@ class Tinyphi(Engine):
 
 
 class _Tinyphi(Session):
-    def __init__(self, model: Any, context: int, cache_bits: int | None) -> None:
+    def __init__(self, model: Phi3, context: int, cache_bits: int | None) -> None:
         self._model, self._context, self._bits = model, context, cache_bits
         self._cache = self._new_cache()
 
-    def _new_cache(self) -> Any:
+    def _new_cache(self) -> KeyValueCache:
         return self._model.new_cache(max_tokens=self._context, bits=self._bits)
 
     def prefill(self, ids: Sequence[int]) -> None:

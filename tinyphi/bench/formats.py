@@ -47,18 +47,18 @@ def bench_formats(rows: int) -> Iterator[str]:
     yield f"{text}; AWQ and GPTQ calibrate on those of `email`.\n"
     yield "| format | bits per weight | perplexity | KL, nats | choices that stay |"
     yield "|---|---:|---:|---:|---:|"
+    unquantized = tinyphi.load_model(MODEL)
+    before, count = predictions(unquantized, ids), unquantized.config.parameter_count()
+    yield f"| float32 | 32.00 | {compare(unquantized, ids, *before).perplexity:.2f} | | |"
+    del unquantized
     for name, keywords in tqdm(FORMATS.items(), desc="formats", leave=False, disable=None):
         model = tinyphi.load_model(MODEL)
-        count = model.config.parameter_count()
-        before = predictions(model, ids)
         calibrated: dict[str, Any] = {"ids": calibration} if keywords["method"] in CALIBRATED else {}
         report = quantize(model, **keywords, **calibrated)
         for module in model.modules():
             if isinstance(module, GroupedLinear):
                 module.use("reference")  # the format's own error, without that of rounded activations
         change = compare(model, ids, *before)
-        if name == next(iter(FORMATS)):
-            yield f"| float32 | 32.00 | {change.perplexity_before:.2f} | | |"
         bits, stay = 8 * report.bytes / count, change.same_choice
         yield f"| {name} | {bits:.2f} | {change.perplexity:.2f} | {change.divergence:.4f} | {stay:.1%} |"
 

@@ -191,7 +191,7 @@ class Lookahead:
             self._proposal, self._place = self._propose(ids[0], most), 0
             self.proposed += self.waiting
             with torch.inference_mode():
-                read = torch.cat((ids[0, -1:], self._proposal.ids))
+                read = torch.cat((ids[0, -1:], self._proposal.ids.to(ids.device)))
                 hidden = self._model.hidden(read[None], cache=self._cache, trace=trace)
                 self._logits = self._model.logits(hidden)[0]
         return self._logits[self._place, None].clone()  # a normal tensor, as from `decode.prefill`

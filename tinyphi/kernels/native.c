@@ -1,6 +1,6 @@
 /* y = x W^T, where W is stored in 4 or 8 bits and is read in place: one pass over the codes, no float weight is ever made.
 
-   A token's activations are rounded to 8 bits, 32 at a time with a scale of their own, so that a group of 32 products is a
+   A token's activations are rounded to 8 bits, 32 at a time with a scale of their own, so that a block of 32 products is a
    sum of small whole numbers, for which processors have instructions (VNNI, maddubs, sdot). Per group of one row:
 
        y += scale_w · scale_x · Σ (code − zero) · q          symmetric: zero is 8 (4 bits) or 0 (8 bits)
@@ -63,7 +63,7 @@ typedef struct { /* activations, rounded: (tokens columns) and (tokens columns/3
     int32_t *count;     /* Σ q */
 } Rounded;
 
-/* ---- Vectors. LANES rows at once; a group is CHUNKS vectors of bytes, four columns of every row in each. ---- */
+/* ---- Vectors. LANES rows at once; a block is 8 vectors (in 4 bits 4, two numbers a byte), four columns of every row in each. ---- */
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 
@@ -89,7 +89,7 @@ static inline ints all_ints(const void *n, int64_t next) { /* n[0] in the lower 
     memcpy(&a, n, 4), memcpy(&b, (const int32_t *)n + next, 4);
     return next ? _mm512_inserti64x4(_mm512_set1_epi32(a), _mm256_set1_epi32(b), 1) : _mm512_set1_epi32(a);
 }
-static inline ints group_dot(const bytes w[8], const int8_t *x, int64_t next, int bits) {
+static inline ints block_dot(const bytes w[8], const int8_t *x, int64_t next, int bits) {
     (void)bits;
     ints even = _mm512_setzero_si512(), odd = even;
     for (int c = 0; c < 8; c += 2) {
@@ -99,8 +99,8 @@ static inline ints group_dot(const bytes w[8], const int8_t *x, int64_t next, in
     return _mm512_add_epi32(even, odd);
 }
 static inline floats as_floats(ints i) { return _mm512_cvtepi32_ps(i); }
-static inline ints minus(ints i, int times, const int32_t *n, int64_t next) {
-    return _mm512_sub_epi32(i, _mm512_mullo_epi32(_mm512_set1_epi32(times), all_ints(n, next)));
+static inline ints minus(ints i, int zero, const int32_t *n, int64_t next) {
+    return _mm512_sub_epi32(i, _mm512_mullo_epi32(_mm512_set1_epi32(zero), all_ints(n, next)));
 }
 static inline floats all(const float *f, int64_t next) { return _mm512_castsi512_ps(all_ints(f, next)); }
 static inline floats none(void) { return _mm512_setzero_ps(); }
@@ -129,7 +129,7 @@ static inline __m256i four(const int8_t *x) {
     memcpy(&word, x, 4);
     return _mm256_set1_epi32(word);
 }
-static inline ints group_dot(const bytes w[8], const int8_t *x, int64_t next, int bits) {
+static inline ints block_dot(const bytes w[8], const int8_t *x, int64_t next, int bits) {
     (void)next;
     const __m256i ones = _mm256_set1_epi16(1);
     if (bits == 4) { /* 8 · 2 · 15 · 127 = 30480 still fits 16 bits, so the eight are added before they are widened */
@@ -145,9 +145,9 @@ static inline ints group_dot(const bytes w[8], const int8_t *x, int64_t next, in
     return sum;
 }
 static inline floats as_floats(ints i) { return _mm256_cvtepi32_ps(i); }
-static inline ints minus(ints i, int times, const int32_t *n, int64_t next) {
+static inline ints minus(ints i, int zero, const int32_t *n, int64_t next) {
     (void)next;
-    return _mm256_sub_epi32(i, _mm256_set1_epi32(times * *n));
+    return _mm256_sub_epi32(i, _mm256_set1_epi32(zero * *n));
 }
 static inline floats all(const float *f, int64_t next) { (void)next; return _mm256_set1_ps(*f); }
 static inline floats none(void) { return _mm256_setzero_ps(); }
@@ -180,7 +180,7 @@ static inline floats halves(const uint16_t *p, int64_t next) {
     (void)next;
     return (floats){{vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))), vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4)))}};
 }
-static inline ints group_dot(const bytes w[8], const int8_t *x, int64_t next, int bits) {
+static inline ints block_dot(const bytes w[8], const int8_t *x, int64_t next, int bits) {
     (void)next, (void)bits;
     ints sum = {{vdupq_n_s32(0), vdupq_n_s32(0)}};
     for (int c = 0; c < 8; c++) {
@@ -192,8 +192,8 @@ static inline ints group_dot(const bytes w[8], const int8_t *x, int64_t next, in
     return sum;
 }
 static inline floats as_floats(ints i) { return (floats){{vcvtq_f32_s32(i.val[0]), vcvtq_f32_s32(i.val[1])}}; }
-static inline ints minus(ints i, int times, const int32_t *n, int64_t next) {
-    const int32x4_t product = vdupq_n_s32(times * *n);
+static inline ints minus(ints i, int zero, const int32_t *n, int64_t next) {
+    const int32x4_t product = vdupq_n_s32(zero * *n);
     (void)next;
     return (ints){{vsubq_s32(i.val[0], product), vsubq_s32(i.val[1], product)}};
 }
@@ -228,16 +228,16 @@ static inline float half(uint16_t h) { /* shift exponent and mantissa to their p
     return h & 0x8000 ? -f : f;
 }
 static inline floats halves(const uint16_t *p, int64_t next) { floats f; (void)next; EACH(8) f.at[i] = half(p[i]); return f; }
-static inline ints group_dot(const bytes w[8], const int8_t *x, int64_t next, int bits) {
+static inline ints block_dot(const bytes w[8], const int8_t *x, int64_t next, int bits) {
     ints sum = {{0}};
     (void)next, (void)bits;
     for (int c = 0; c < 8; c++) EACH(32) sum.at[i / 4] += w[c].at[i] * x[4 * c + i % 4];
     return sum;
 }
 static inline floats as_floats(ints n) { floats f; EACH(8) f.at[i] = (float)n.at[i]; return f; }
-static inline ints minus(ints a, int times, const int32_t *n, int64_t next) {
+static inline ints minus(ints a, int zero, const int32_t *n, int64_t next) {
     (void)next;
-    EACH(8) a.at[i] -= times * *n;
+    EACH(8) a.at[i] -= zero * *n;
     return a;
 }
 static inline floats all(const float *x, int64_t next) { floats f; (void)next; EACH(8) f.at[i] = *x; return f; }
@@ -298,7 +298,7 @@ static inline __attribute__((always_inline)) void rows_times_tokens(
     const uint8_t *codes = w->codes + tile * blocks * block_bytes;
     const uint16_t *scales = w->scales + tile * groups * ROWS, *minima = w->minima + (MINIMA ? tile * groups * ROWS : 0);
     const int zero = MINIMA ? 0 : BITS == 4 ? 8 : UNSIGNED_ZERO;
-    floats sums[8];
+    floats sums[4];
     for (int t = 0; t < TOKENS; t++) sums[t] = none();
     for (int64_t b = 0; b < blocks; scales += span / per_group * ROWS, minima += MINIMA ? span / per_group * ROWS : 0) {
         const floats scale = halves(scales, next_scale);
@@ -313,7 +313,7 @@ static inline __attribute__((always_inline)) void rows_times_tokens(
             }
             for (int t = 0; t < TOKENS; t++) {
                 const int64_t block = (first + t) * blocks + b;
-                ints dot = group_dot(numbers, r.q + block * BLOCK, next_block * BLOCK, BITS);
+                ints dot = block_dot(numbers, r.q + block * BLOCK, next_block * BLOCK, BITS);
                 if (zero) dot = minus(dot, zero, r.count + block, next_block);
                 sums[t] = plus_product(sums[t], as_floats(dot), times(scale, all(r.scale + block, next_block)));
                 if (MINIMA) sums[t] = plus_product(sums[t], minimum, all(r.sum + block, next_block));
@@ -431,14 +431,15 @@ static void rotate(float *x, const float *cos, const float *sin, int64_t pairs) 
 
 /* Put one vector into the cache, at place (in tokens). INT8: multiples of a scale, the largest being ±127. */
 static void remember(void *store, float *scales, int64_t type, int64_t place, int64_t channels, const float *x) {
-    float largest = 0x1p-126f * 127;
+    float largest = 0x1p-126f * 127, probe = 0; /* NaN where there is one in x, or an infinity: see round_block */
     if (type != INT8) {
         for (int64_t i = 0; i < channels; i++) put(store, (int)type, place * channels + i, x[i]);
         return;
     }
-    for (int64_t i = 0; i < channels; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
-    scales[place] = largest / 127;
-    for (int64_t i = 0; i < channels; i++) ((int8_t *)store)[place * channels + i] = (int8_t)rintf(x[i] / scales[place]);
+    for (int64_t i = 0; i < channels; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest, probe += x[i] * 0;
+    scales[place] = largest / 127 + probe;
+    for (int64_t i = 0; i < channels; i++)
+        ((int8_t *)store)[place * channels + i] = probe == 0 ? (int8_t)rintf(x[i] / scales[place]) : 0;
 }
 
 /* One query head: scores, softmax, mix. Four keys, or values, at a time: four sums that do not wait for each other. */
@@ -459,9 +460,9 @@ static inline __attribute__((always_inline)) void attend(
             at_m += query[i] * get(keys, type, m + i), at_n += query[i] * get(keys, type, n + i);
         }
         const float sums[4] = {at_k, at_l, at_m, at_n};
-        for (int64_t t = 0; t < 4 && t < left; t++) {
-            work[s + t] = sums[t] * scale * (type == INT8 ? layer->key_scales[start + s + t] : 1);
-            largest = work[s + t] > largest ? work[s + t] : largest;
+        for (int64_t i = 0; i < 4 && i < left; i++) {
+            work[s + i] = sums[i] * scale * (type == INT8 ? layer->key_scales[start + s + i] : 1);
+            largest = work[s + i] > largest ? work[s + i] : largest;
         }
     }
 #pragma omp simd reduction(+ : total)
@@ -471,8 +472,8 @@ static inline __attribute__((always_inline)) void attend(
         const int64_t left = count - s, k = (start + s) * c;
         const int64_t l = k + (left > 1) * c, m = l + (left > 2) * c, n = m + (left > 3) * c;
         float w[4] = {0};
-        for (int64_t t = 0; t < 4 && t < left; t++)
-            w[t] = work[s + t] / total * (type == INT8 ? layer->value_scales[start + s + t] : 1);
+        for (int64_t i = 0; i < 4 && i < left; i++)
+            w[i] = work[s + i] / total * (type == INT8 ? layer->value_scales[start + s + i] : 1);
 #pragma omp simd
         for (int64_t i = 0; i < c; i++)
             mixed[i] += w[0] * get(values, type, k + i) + w[1] * get(values, type, l + i)

@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from tinyphi.errors import MemoryShortage
+from tinyphi.errors import InputError, MemoryShortage
 from tinyphi.kernels.layout import COLUMNS
 
 SOURCE = Path(__file__).with_name("native.c")
@@ -58,26 +59,30 @@ def _say_once(found: str) -> None:
 
 @cache
 def _load() -> _Loaded:
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        return _Loaded(None, "no C compiler was found; install gcc or clang, or set CC.")
+    compiler = (
+        shlex.split(os.environ.get("CC", ""))
+        or [found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))][:1]
+    )
+    if not compiler:
+        return _Loaded(None, "no C compiler was found; install gcc, or clang on a Mac, or set CC.")
     try:
         library = ctypes.CDLL(str(_compiled(compiler)))
     except (OSError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "stderr", None) or str(error)
-        return _Loaded(None, f"{compiler} could not build them ({reason.strip().splitlines()[-1]}).")
+        said = str(getattr(error, "stderr", None) or "").splitlines()
+        reason = next((line for line in said if "error" in line), str(error)).strip()
+        return _Loaded(None, f"{' '.join(compiler)} could not build them ({reason}).")
     pointer, size = ctypes.c_void_p, ctypes.c_int64
     library.tinyphi_linear.argtypes = [ctypes.POINTER(_Matrix), pointer, pointer, ctypes.c_int, size]
     library.tinyphi_decode.argtypes = [ctypes.POINTER(_Decoder), pointer]
     return _Loaded(library, None)
 
 
-def _compiled(compiler: str) -> Path:
+def _compiled(compiler: Sequence[str]) -> Path:
     """The compiled library, from the cache or fresh."""
     tune = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
     flags = [*FLAGS, tune]
     # Every macro that the compiler defines for this processor: its version and instruction sets among them.
-    macros = _run([compiler, *flags, "-dM", "-E", "-x", "c", os.devnull])
+    macros = _run([*compiler, *flags, "-dM", "-E", "-x", "c", os.devnull])
     key = hashlib.sha256("\0".join([SOURCE.read_text(encoding="utf-8"), macros, *flags]).encode()).hexdigest()
     chosen = os.environ.get("TINYPHI_CACHE")
     folder = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("tinyphi", appauthor=False))
@@ -88,14 +93,14 @@ def _compiled(compiler: str) -> Path:
     return target
 
 
-def build(compiler: str, flags: Sequence[str], target: Path) -> None:
+def build(compiler: Sequence[str], flags: Sequence[str], target: Path) -> None:
     """Compile and link to a file beside the target first, so that no one ever loads half a library."""
     mac = sys.platform == "darwin"
     threads = ["-Xpreprocessor", "-fopenmp"] if mac else ["-fopenmp"]
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         object_file, library = f"{scratch}/native.o", f"{scratch}/native.so"
-        _run([compiler, *flags, *threads, "-c", str(SOURCE), "-o", object_file])
-        linked = [compiler, "-shared", object_file, "-o", library, "-lm"]
+        _run([*compiler, *flags, *threads, "-c", str(SOURCE), "-o", object_file])
+        linked = [*compiler, "-shared", object_file, "-o", library, "-lm"]
         _run([*linked, "-undefined", "dynamic_lookup"] if mac else linked)
         os.replace(library, target)
 
@@ -153,7 +158,13 @@ class Matrix:
         """x W^T: x (… i) float32 or bfloat16 → (… o), same dtype.
 
         The activations are rounded to 8 bits, 32 with a scale, which adds an error of about half a percent.
+        Raises InputError for another shape, type or device, MemoryShortage if the rounded copy finds no room.
         """
+        if x.shape[-1] != self.inputs or x.dtype not in (torch.float32, torch.bfloat16) or not x.is_cpu:
+            raise InputError(
+                f"The kernel multiplies (… {self.inputs}) in float32 or bfloat16 on a CPU; this is {x.dtype} "
+                f"{tuple(x.shape)} on {x.device}."
+            )
         x = x.contiguous()
         y = x.new_empty((*x.shape[:-1], self.outputs))
         tokens = x.numel() // self.inputs

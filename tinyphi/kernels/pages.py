@@ -13,8 +13,8 @@ from torch import Tensor
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """As torch.empty, in large pages where the system has them (Linux). Ask before it is first written to."""
-    tensor = torch.empty(shape, dtype=dtype)
+    """As torch.empty on the CPU, in large pages where the system has them (Linux), and not yet written to."""
+    tensor = torch.empty(shape, dtype=dtype, device="cpu")
     advice = getattr(mmap, "MADV_HUGEPAGE", None)
     if advice is not None:
         start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -159,8 +159,12 @@ class KeyValueCache:
         )
 
     def in_place(self, tokens: int) -> "Slot | None":
-        """Where a kernel may write new tokens of a single row by itself; None if old ones must move first."""
-        if self.batch > 1 or self._stored + tokens > self._room:
+        """Where a kernel may write new tokens of a single row by itself.
+
+        None if old ones must move first, or if the cache is in half or double precision.
+        """
+        known = self._keys[0].dtype in (torch.float32, torch.bfloat16, torch.int8)
+        if not known or self.batch > 1 or self._stored + tokens > self._room:
             return None
         return Slot(self._keys, self._values, self._stored)
 

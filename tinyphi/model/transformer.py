@@ -1,5 +1,6 @@
 """Phi3: token ids in, logits out. One class for the whole family, for training, prefill and decoding."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -139,11 +140,12 @@ class Phi3(nn.Module):
         """From now on, let one C call take the tokens of a single text through all layers.
 
         It computes what the layers compute, in float32. They keep all other work: several rows or documents,
-        long prompts, a trace, gradients, no cache. Compile again after a layer was replaced.
+        long prompts, a trace, gradients, no cache. Compile again after a layer or a norm was changed, or the
+        model was moved.
         Raises InputError unless all matrices of the layers are quantized for the native kernel, which
         `tinyphi.quant.quantize` does.
         """
-        layers = [_for_kernel(layer) for layer in self.layers if isinstance(layer, Block)]
+        layers = [_for_kernel(layer) for layer in self.layers]
         config = self.config
         self._decoder = native.Decoder(
             layers,
@@ -155,6 +157,11 @@ class Phi3(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_decoder": None}  # a copy must be compiled for itself
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Phi3":
+        self._decoder = None  # a model that is moved or converted leaves the addresses that it holds
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def _layers(self, ids: Tensor, place: "_Place", cache: KeyValueCache | None, trace: Trace) -> Tensor:
         x: Tensor = self.embed_tokens(ids)
@@ -264,8 +271,10 @@ def _recompute_event(cache: KeyValueCache, long_factors: bool) -> str:
     return f"cache: computed {cache.tokens} tokens again after an interrupted call or a rollback"
 
 
-def _for_kernel(layer: Block) -> native.LayerWeights:
+def _for_kernel(layer: nn.Module) -> native.LayerWeights:
     """The layer's weights for `native.Decoder`."""
+    if not isinstance(layer, Block):
+        raise InputError(f"The model cannot be compiled: a layer is a {type(layer).__name__}, not a Block.")
     attention, mlp = layer.attention, layer.mlp
     linears = (attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj)
     matrices: list[native.Matrix] = [

@@ -101,6 +101,8 @@ class TorchKernels(Backend):
     @classmethod
     def refuses(cls, weight: Grouped) -> str | None:
         outputs, inputs = weight.shape
+        if weight.scales.device.type not in ("cpu", "cuda"):
+            return "torch's kernels run on a CPU or a CUDA device"
         if weight.bits == 8:
             if weight.scales.is_cuda or weight.group_size != inputs:
                 return "torch has an 8-bit kernel only for a CPU and one scale a row"

@@ -8,6 +8,7 @@ Rounding loses half a step at most, if two things are minded: codes are computed
 stored, which is float16, and the grid reaches every weight of its group.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,8 +55,22 @@ class Grouped:
         return weight.flatten(1).to(dtype)
 
 
+def stacked(parts: Sequence[Grouped]) -> Grouped:
+    """Matrices of the same width below each other. Where only some have minima, all get them: code 0's worth.
+
+    Without minima that is −8 steps, which float16 holds exactly: it only changes the exponent.
+    """
+    codes, scales = (torch.cat([getattr(part, name) for part in parts]) for name in ("codes", "scales"))
+    if all(part.minima is None for part in parts):
+        return Grouped(codes, scales)
+    minima = [part.scales * -8 if part.minima is None else part.minima for part in parts]
+    return Grouped(codes, scales, torch.cat(minima))
+
+
 class Halves(Grouped):
     """4-bit codes that still lie two in a byte, as GGUF's blocks of 32 hold them. They part when asked for.
+
+    For reading only: it has no fields, so `dataclasses.replace` needs a `Grouped`.
 
     halves: (o blocks 16) uint8; of a block, column j is the low half of byte j, column 16 + j the high half.
     """

@@ -91,6 +91,11 @@ class GroupedLinear(QuantizedLinear):
         groups = "a scale per row" if self.group_size == self.in_features else f"groups of {self.group_size}"
         return f"int{self.bits}, {groups}{'' if self.symmetric else ' with minima'}"
 
+    @property
+    def nbytes(self) -> int:
+        groups = self.in_features // self.group_size * (1 if self.symmetric else 2)
+        return self.out_features * (self.in_features * self.bits // 8 + 2 * groups)
+
     def use(self, backend: str | None) -> None:
         """Change the backend; see the class."""
         self.backend = make_backend(self.grouped(), backend)

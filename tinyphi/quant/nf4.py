@@ -27,7 +27,7 @@ from tinyphi.quant.linear import QuantizedLinear
 
 BLOCK = 64  # weights that share a maximum
 ABSMAX_BLOCK = 256  # maxima that share one when they are quantized too
-_DESCRIPTION = "weight.quant_state.bitsandbytes__nf4"  # JSON in bytes, among the tensors of a file
+DESCRIPTION = "weight.quant_state.bitsandbytes__nf4"  # JSON in bytes, among the tensors of a file
 
 
 def normal_quantiles() -> Tensor:
@@ -210,7 +210,7 @@ class NF4Linear(QuantizedLinear):
             description["nested_dtype"] = "float32"
             description["nested_offset"] = self.mean.item()
         text = torch.tensor(list(json.dumps(description).encode()), dtype=torch.uint8)
-        return {**tensors, _DESCRIPTION: text}
+        return {**tensors, DESCRIPTION: text}
 
     @classmethod
     def from_stored(cls, tensors: Mapping[str, Tensor]) -> "NF4Linear":
@@ -220,7 +220,7 @@ class NF4Linear(QuantizedLinear):
         """
         absmax: Tensor | QuantizedAbsmax = tensors["weight.absmax"]
         try:
-            description = json.loads(bytes(tensors[_DESCRIPTION].tolist()))
+            description = json.loads(bytes(tensors[DESCRIPTION].tolist()))
             if "weight.nested_absmax" in tensors:
                 mean = torch.tensor(float(description["nested_offset"]), device=tensors["weight"].device)
                 absmax = QuantizedAbsmax(tensors["weight.absmax"], tensors["weight.nested_absmax"], mean)
@@ -231,7 +231,7 @@ class NF4Linear(QuantizedLinear):
             raise WeightsError(
                 "The description of an NF4 matrix is damaged; fetch or save it again."
             ) from error
-        for name in (_DESCRIPTION, "weight.quant_map", "weight.nested_quant_map"):
+        for name in (DESCRIPTION, "weight.quant_map", "weight.nested_quant_map"):
             if name in tensors and not torch.equal(tensors[name].cpu(), expected[name]):
                 raise WeightsError(f"This NF4 matrix has another {name} than tinyphi and bitsandbytes know.")
         return layer

@@ -1,7 +1,7 @@
 """Quantize a model in place, and measure what that did to it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,8 @@ class LayerReport:
     format: str
     bytes_before: int
     bytes: int
-    weight_error: float
-    output_error: float | None  # on the inputs that it has in the text; None without a text
+    weight_error: float | None  # None after AWQ, which has scaled the columns
+    output_error: float | None  # on its inputs in the text; None without one, and after AWQ and GPTQ
     reason: str  # why not the method that was asked for; empty where it is
 
 
@@ -57,10 +57,12 @@ class Report:
     def __str__(self) -> str:
         lines = [f"{'matrix':34} {'format':32} {'MB':>7} {'weights':>8} {'outputs':>8}"]
         for layer in self.layers:
-            output = "" if layer.output_error is None else f"{layer.output_error:8.2%}"
+            weights, outputs = (
+                "" if error is None else f"{error:8.2%}" for error in (layer.weight_error, layer.output_error)
+            )
             lines.append(
-                f"{layer.name:34} {layer.format:32} {layer.bytes / 1e6:7.2f} {layer.weight_error:8.2%} "
-                f"{output:8} {layer.reason}".rstrip()
+                f"{layer.name:34} {layer.format:32} {layer.bytes / 1e6:7.2f} {weights:8} "
+                f"{outputs:8} {layer.reason}".rstrip()
             )
         share = self.bytes / self.bytes_before
         lines.append(f"all: {self.bytes_before / 1e6:.1f} MB → {self.bytes / 1e6:.1f} MB ({share:.1%})")
@@ -99,8 +101,11 @@ def quantize(
         of its outputs, or that of its weights where no ids are given.
     ids: (b t) int64, a text to measure errors and the change of the predictions on. None: only weights are
         compared.
-    Raises InputError for unknown methods, and for a model that is quantized already.
+    Raises InputError for unknown methods, options that the method does not take, a model that is quantized
+        already, and a weight that is not finite; then the matrices before it are quantized.
     """
+    if method in CALIBRATED and (not symmetric or max_error is not None):
+        raise InputError(f"{method} decides for itself; it takes neither symmetric=False nor max_error.")
     for name, linear in linears(model):
         if isinstance(linear, QuantizedLinear):
             raise InputError(f"{name} is quantized already ({linear.format}). Load the model again first.")
@@ -148,7 +153,10 @@ def _rounded(model: Phi3, recipe: Recipe, max_error: float | None, ids: Tensor |
         assert isinstance(weight, Tensor)
         layer, error = inputs.pop(name, (None, None))
         if layer is None:
-            layer = recipe.layer(name, weight, tied and name == "lm_head")
+            try:
+                layer = recipe.layer(name, weight, tied and name == "lm_head")
+            except InputError as problem:
+                raise InputError(f"{name} cannot be quantized. {problem}") from problem
             layer = _within(layer, max_error, _weight_error(weight, layer.linear), weight)
         reports.append(_layer_report(name, weight, layer, error))
         if layer.linear is not None:
@@ -225,13 +233,13 @@ def _calibrated(
     originals = {
         name: linear.weight.detach() for name, linear in linears(model) if isinstance(linear.weight, Tensor)
     }
+    ends = Recipe("q8_0" if model.config.hidden_size % 32 == 0 else "int8", keep=keep or {})
     CALIBRATED[method](model, ids, group_size)
     reports = []
     for name, linear in linears(model):
         if isinstance(linear, QuantizedLinear):
-            layer = Layer(linear, "")
-            reports.append(_layer_report(name, originals[name], layer, None))
-    ends = Recipe("q8_0" if model.config.hidden_size % 32 == 0 else "int8", keep=keep or {})
+            report = _layer_report(name, originals[name], Layer(linear, ""), None)
+            reports.append(replace(report, weight_error=None) if method == "awq" else report)
     tied = model.config.tie_word_embeddings
     for name in ["lm_head"] if tied else ["embed_tokens", "lm_head"]:
         layer = ends.layer(name, originals[name])

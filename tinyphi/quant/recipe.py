@@ -1,7 +1,7 @@
 """Which matrix of a model gets which format. One recipe serves quantizing in memory and while loading."""
 
 import fnmatch
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tinyphi.errors import InputError
 from tinyphi.quant.gguf_blocks import BLOCK_FORMATS, BlockLinear, block_format, to_grouped
-from tinyphi.quant.groupwise import Grouped, quantize_int4, quantize_int8
+from tinyphi.quant.groupwise import Grouped, quantize_int4, quantize_int8, stacked
 from tinyphi.quant.linear import GroupedLinear, QuantizedLinear
 from tinyphi.quant.nf4 import NF4Linear, quantize_nf4
 
@@ -45,9 +45,10 @@ class Recipe:
     keep: Mapping[str, str] | None = field(default=None)
 
     def __post_init__(self) -> None:
-        for method in (self.method, *(self.keep or {}).values()):
-            if method not in (*METHODS, *([] if method == self.method else [FULL])):
-                raise InputError(f"There is no method {method!r}. There are: {', '.join(METHODS)}.")
+        wrong = [self.method] if self.method not in METHODS else []
+        wrong += [method for method in (self.keep or {}).values() if method not in (*METHODS, FULL)]
+        if wrong:
+            raise InputError(f"There is no method {wrong[0]!r}. There are: {', '.join(METHODS)}.")
         if self.group_size < 1:
             raise InputError(f"The group size is {self.group_size}; it must be at least 1, and 32 is usual.")
 
@@ -94,7 +95,7 @@ class Recipe:
             return NF4Linear(quantize_nf4(weight, double=True))
         pieces = torch.split(weight.detach(), max(1, _AT_ONCE // inputs))
         if method in ("int8", "int4"):
-            return GroupedLinear(_joined(self._grouped(piece, method, group_size) for piece in pieces))
+            return GroupedLinear(stacked([self._grouped(piece, method, group_size) for piece in pieces]))
         blocks = torch.cat([block_format(method).quantize(piece.float()) for piece in pieces])
         if block_format(method).numbers == 32:
             return GroupedLinear(to_grouped(blocks, method, (outputs, inputs)))
@@ -104,14 +105,3 @@ class Recipe:
         return (
             quantize_int8(weight) if method == "int8" else quantize_int4(weight, group_size, self.symmetric)
         )
-
-
-def _joined(parts: Iterator[Grouped]) -> Grouped:
-    """Matrices below each other."""
-    rows = list(parts)
-    minima = [part.minima for part in rows if part.minima is not None]
-    return Grouped(
-        torch.cat([part.codes for part in rows]),
-        torch.cat([part.scales for part in rows]),
-        torch.cat(minima) if minima else None,
-    )

@@ -136,7 +136,7 @@ class _How:
         if self.as_stored and parameter.can_stay:
             return parameter.stored_bytes
         if self.recipe is not None and columns:
-            sample = torch.zeros(_SAMPLE, *columns, dtype=self.dtype)
+            sample = torch.zeros(_SAMPLE, *columns, dtype=self.dtype, device=self.device)
             linear = self.recipe.layer(parameter.name, sample, parameter.tied).linear
             if linear is not None:
                 return sum(buffer.nbytes for buffer in linear.buffers()) * rows // _SAMPLE

@@ -20,7 +20,7 @@ from tinyphi.errors import ConfigError, WeightsError
 from tinyphi.quant import checkpoints
 from tinyphi.quant.checkpoints import ReorderedLinear
 from tinyphi.quant.gguf_blocks import BLOCK_FORMATS, BlockLinear, to_grouped
-from tinyphi.quant.groupwise import Grouped
+from tinyphi.quant.groupwise import stacked
 from tinyphi.quant.linear import GroupedLinear, QuantizedLinear
 from tinyphi.weights import saved
 from tinyphi.weights.names import Place
@@ -145,14 +145,5 @@ def _joined(layers: Sequence[QuantizedLinear]) -> QuantizedLinear | None:
     parts = [layer.grouped() for layer in plain if isinstance(layer, GroupedLinear)]
     if len(parts) < len(layers) or len({(part.bits, part.group_size) for part in parts}) > 1:
         return None
-    weight = _below_each_other(parts)
+    weight = stacked(parts)
     return ReorderedLinear(weight, orders[0]) if orders else GroupedLinear(weight)
-
-
-def _below_each_other(parts: Sequence[Grouped]) -> Grouped:
-    codes, scales = (torch.cat([getattr(part, name) for part in parts]) for name in ("codes", "scales"))
-    if all(part.minima is None for part in parts):
-        return Grouped(codes, scales)
-    # Without minima, code 0 is worth −8 steps. Float16 holds that exactly: it only changes the exponent.
-    minima = [part.scales * -8 if part.minima is None else part.minima for part in parts]
-    return Grouped(codes, scales, torch.cat(minima))

@@ -23,7 +23,7 @@ from tinyphi.errors import ConfigError, WeightsError
 from tinyphi.quant.checkpoints import ReorderedLinear
 from tinyphi.quant.gguf_blocks import BLOCK_FORMATS, BlockLinear
 from tinyphi.quant.linear import GroupedLinear, QuantizedLinear
-from tinyphi.quant.nf4 import ABSMAX_BLOCK, BLOCK, CODEBOOK, DYNAMIC_MAP, NF4Linear
+from tinyphi.quant.nf4 import ABSMAX_BLOCK, BLOCK, CODEBOOK, DESCRIPTION, DYNAMIC_MAP, NF4Linear
 from tinyphi.weights.storage import QuantizedTensor, TensorInfo, brief
 
 METHOD = "tinyphi"
@@ -133,7 +133,7 @@ def _nf4_tensors(entry: Entry, found: Found) -> Expected:
         "weight": ("U8", (-(-numbers // 2), 1)),
         "weight.absmax": ("F32", (blocks,)),
         "weight.quant_map": ("F32", (len(CODEBOOK),)),
-        _DESCRIPTION: ("U8", found[_DESCRIPTION].shape),
+        DESCRIPTION: ("U8", found[DESCRIPTION].shape),
     }
     if "weight.nested_absmax" in found:  # double quantization
         expected["weight.absmax"] = ("U8", (blocks,))
@@ -163,10 +163,9 @@ class _Kind(NamedTuple):
     make: Callable[[Entry, Mapping[str, Tensor]], QuantizedLinear]
 
 
-_DESCRIPTION = "weight.quant_state.bitsandbytes__nf4"
 _ENDINGS = (
     "codes scales minima order blocks weight weight.absmax weight.quant_map weight.nested_absmax "
-    f"weight.nested_quant_map {_DESCRIPTION}"
+    f"weight.nested_quant_map {DESCRIPTION}"
 ).split()
 _KINDS = {
     "GroupedLinear": _Kind(_grouped_tensors, lambda entry, tensors: GroupedLinear.from_stored(tensors)),
