@@ -219,7 +219,9 @@ def back_and_forth(model, calls, padding=(0,), bits=None):
         ids, segments = torch.cat((ids, new), 1), torch.cat((segments, shown), 1)
         fresh = None if bits is None else model.new_cache(len(padding), bits=bits)
         with torch.no_grad():
-            mine = model(new, segments=shown, cache=cache, trace=trace)[shown > 0]
+            # Not in 8 bits: with a trace the softmax is taken in float32, which decides over codes.
+            looking = trace if bits is None else None
+            mine = model(new, segments=shown, cache=cache, trace=looking)[shown > 0]
             theirs = model(ids, segments=segments, cache=fresh)[:, -new.shape[1] :][shown > 0]
         # In 8 bits, sums in another order can fall to the other side of a rounding.
         tolerance = 1e-5 if bits is None else 5e-3
