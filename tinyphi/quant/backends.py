@@ -7,6 +7,7 @@
 Each is a module that keeps the weight in the order it likes best, and gives it back plainly.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -19,23 +20,23 @@ from tinyphi.kernels import layout, native
 from tinyphi.quant.groupwise import Grouped, Halves
 
 
-class Backend(nn.Module):
+class Backend(nn.Module, ABC):
     """Made from a weight (o i); called with x (… i), returns (… o) in the dtype of x."""
 
     name: str
 
     @classmethod
+    @abstractmethod
     def refuses(cls, weight: Grouped) -> str | None:
         """Why this backend cannot take a weight, or None."""
-        raise NotImplementedError
 
+    @abstractmethod
     def grouped(self) -> Grouped:
         """The weight as plain codes, scales and minima."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rows(self, ids: Tensor) -> Tensor:
         """Some rows of the weight: ids (k) → (k i) float32."""
-        raise NotImplementedError
 
 
 class Reference(Backend):
