@@ -17,12 +17,22 @@ from tinyphi.errors import ConfigError
 SHARED = Path(__file__).parents[2] / "shared" / "configs"
 MINI = PRESETS["phi-3-mini-4k"]
 LONG = PRESETS["phi-3-mini-128k"]
+SMALL = PRESETS["phi-3-small-8k"]
+SMALL_LONG = replace(
+    SMALL,
+    max_position_embeddings=131072,
+    short_factor=(1.0,) * 64,
+    long_factor=(2.0,) * 64,
+    short_mscale=1.0,
+    long_mscale=1.2,
+)
 
 PUBLISHED = {
     "phi-3-mini-4k": "Phi-3-mini-4k-instruct.json",
     "phi-3-mini-128k": "Phi-3-mini-128k-instruct.json",
     "phi-3-mini-128k-april-2024": "original-april-2024/phi-3-mini-128k-instruct-config.json",
     "phi-3.5-mini": "Phi-3.5-mini-instruct.json",
+    "phi-3-small-8k": "Phi-3-small-8k-instruct.json",
     "phi-3-medium-4k": "Phi-3-medium-4k-instruct.json",
     "phi-3-medium-128k": "original-april-2024/phi-3-medium-128k-instruct-config.json",
 }
@@ -34,6 +44,7 @@ PUBLISHED = {
         ("phi-3-mini-4k", 3_821_079_552),
         ("phi-3-mini-128k", 3_821_079_552),
         ("phi-3.5-mini", 3_821_079_552),
+        ("phi-3-small-8k", 7_392_272_384),
         ("phi-3-medium-4k", 13_960_238_080),
         ("smollm2-135m", 134_515_008),
     ],
@@ -47,6 +58,7 @@ def test_exact_memory():
     assert MINI.memory(torch.bfloat16, tokens=1).cache == 393_216
     assert MINI.memory(torch.bfloat16, tokens=4096).cache == 3 * 2**29  # 1.5 GiB
     assert PRESETS["phi-3-medium-4k"].memory(torch.bfloat16, 1).cache == 204_800
+    assert SMALL.memory(torch.bfloat16, 1).cache == 131_072
     need = MINI.memory(torch.float32, 10)
     assert need.total == need.weights + need.cache == 2 * (7_642_159_104 + 3_932_160)
 
@@ -58,6 +70,22 @@ def test_attention_factors():
     assert replace(LONG, original_max_position_embeddings=2048).attention_factor == 1.243163121016122
 
 
+def test_stated_attention_factors_are_read_and_written_back():
+    keys = LONG.to_hugging_face()
+    assert "short_mscale" not in keys["rope_scaling"]
+    keys["rope_scaling"] |= {"short_mscale": 1.1, "long_mscale": 1.243163121016122}
+    config = PhiConfig.from_hugging_face(keys)
+    assert config == replace(LONG, short_mscale=1.1, long_mscale=1.243163121016122)
+    assert (config.attention_factor_of(False), config.attention_factor_of(True)) == (1.1, 1.243163121016122)
+    assert config.attention_factor == LONG.attention_factor == LONG.attention_factor_of(True)
+    assert config.to_hugging_face() == keys
+    again = json.loads(json.dumps(Phi3Config(**keys).to_dict()))
+    assert PhiConfig.from_hugging_face(again) == config
+    only_long = replace(LONG, long_mscale=1.2)
+    assert only_long.attention_factor_of(False) == LONG.attention_factor
+    assert PhiConfig.from_hugging_face(only_long.to_hugging_face()) == only_long
+
+
 @pytest.mark.parametrize(("name", "file"), PUBLISHED.items())
 def test_presets_equal_the_published_files(name, file):
     if not SHARED.exists():
@@ -65,7 +93,7 @@ def test_presets_equal_the_published_files(name, file):
     assert PhiConfig.from_hugging_face(json.loads((SHARED / file).read_text())) == PRESETS[name]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [name for name in PRESETS if PRESETS[name].model_type == "phi3"])
 def test_both_spellings_come_back(name):
     config = PRESETS[name]
     old = json.loads(json.dumps(config.to_hugging_face()))
@@ -80,6 +108,68 @@ def test_a_llama_file_is_read():
     config = PhiConfig.from_hugging_face(json.loads(json.dumps(keys)))
     assert (config.num_key_value_heads, config.rope_theta, config.rms_norm_eps) == (8, 5e5, 1e-6)
     assert config.original_max_position_embeddings == config.max_position_embeddings == 2048
+
+
+@pytest.mark.parametrize("config", [SMALL, SMALL_LONG, replace(SMALL, dummy_token_indices=(3, 5))])
+def test_phi_3_small_comes_back(config):
+    keys = json.loads(json.dumps(config.to_hugging_face()))
+    assert keys["model_type"] == "phi3small"
+    assert PhiConfig.from_hugging_face(keys) == config
+
+
+def test_what_phi_3_smalls_file_leaves_out():
+    """The ids without a token, which its own code takes from the tokenizer, and the tied head."""
+    keys = SMALL.to_hugging_face()
+    del keys["dummy_token_indices"], keys["tie_word_embeddings"], keys["original_max_position_embeddings"]
+    keys |= {"attention_bias": False, "embedding_dropout_prob": 0.1, "gegelu_pad_to_256": True}
+    config = PhiConfig.from_hugging_face(keys)
+    assert config == SMALL
+    assert len(config.dummy_token_indices) == 91
+    assert not {100257, 100261, 100262, 100263, 100266} & set(config.dummy_token_indices)
+
+
+def test_a_mixture_of_both_architectures_is_not_written():
+    for mixture in (replace(MINI, gegelu_limit=20.0), replace(SMALL, linear_bias=False)):
+        with pytest.raises(ConfigError, match="describes that"):
+            mixture.to_hugging_face()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"layer_norm_epsilon": 0.0}, "layer_norm_epsilon"),
+        ({"linear_bias": 1}, "linear_bias"),
+        ({"gegelu_limit": -1.0}, "gegelu_limit"),
+        ({"mup_width_multiplier": 0}, "mup_width_multiplier"),
+        ({"mup_attn_multiplier": float("inf")}, "mup_attn_multiplier"),
+        ({"sliding_window": 9}, "block-sparse"),
+        ({"dummy_token_indices": (100352,)}, "dummy_token_indices"),
+        ({"dummy_token_indices": [3]}, "dummy_token_indices"),
+    ],
+)
+def test_an_impossible_phi_3_small_is_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        replace(SMALL, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_act": "silu"}, "hidden_act"),
+        ({"blocksparse_homo_head_pattern": True}, "homo_head_pattern"),
+        ({"rope_position_scale": 2.0}, "rope_position_scale"),
+        ({"ff_dim_multiplier": 4}, "ff_dim_multiplier"),
+        ({"blocksparse_block_size": 0}, "block_size"),
+        ({"blocksparse_vert_stride": None}, "blocksparse_vert_stride"),
+        ({"gegelu_limit": None}, "gegelu_limit"),
+        ({"rms_norm_eps": 1e-5}, "rms_norm_eps"),
+        ({"intermediate_size": 14336}, "intermediate_size"),
+        ({"sliding_window": 100}, "sliding_window"),
+    ],
+)
+def test_another_phi_3_small_is_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        PhiConfig.from_hugging_face(SMALL.to_hugging_face() | changes)
 
 
 def test_su_is_longrope():
@@ -117,6 +207,8 @@ def test_defaults_of_the_reference():
         ({"short_factor": (1.0,) * 48}, "both"),
         ({"short_factor": (1.0,) * 47, "long_factor": (1.0,) * 48}, "47 entries"),
         ({"short_factor": (1.0,) * 48, "long_factor": (0.0,) * 48}, "positive"),
+        ({"short_mscale": 1.1}, "with LongRoPE"),
+        ({"short_factor": (1.0,) * 48, "long_factor": (1.0,) * 48, "long_mscale": 0.0}, "positive"),
         ({"eos_token_id": 32064}, "vocab_size"),
         ({"tie_word_embeddings": "no"}, "true or false"),
     ],
@@ -176,9 +268,17 @@ def test_junk_is_a_config_error_or_a_configuration(key, junk):
         PhiConfig.from_hugging_face(LONG.to_hugging_face() | {key: junk})
 
 
+@settings(max_examples=400)
+@given(st.sampled_from([*SMALL_LONG.to_hugging_face(), "new"]), JUNK)
+def test_junk_in_phi_3_smalls_file(key, junk):
+    with contextlib.suppress(ConfigError):
+        PhiConfig.from_hugging_face(SMALL_LONG.to_hugging_face() | {key: junk})
+
+
 @settings(max_examples=200)
 @given(
-    st.sampled_from(["type", "factor", "short_factor", "long_factor", "rope_theta", "attention_factor"]), JUNK
+    st.sampled_from("type factor short_factor long_factor long_mscale rope_theta attention_factor".split()),
+    JUNK,
 )
 def test_junk_in_the_rotation_too(key, junk):
     keys = LONG.to_hugging_face()

@@ -18,7 +18,8 @@ LENGTHS = [1, 7, 4095, 4096, 4097, 5000]
 
 
 def reference_rotation(config, length):
-    rope = Phi3RotaryEmbedding(Phi3Config(**config.to_hugging_face()))
+    keys = config.to_hugging_face() | {"rope_theta": config.rope_theta}  # Phi-3-small has another name for it
+    rope = Phi3RotaryEmbedding(Phi3Config(**keys))
     pairs = config.rotary_dim // 2
     cos, sin = rope(torch.zeros(1), torch.arange(length)[None])
     return cos[..., :pairs], sin[..., :pairs]
@@ -30,6 +31,16 @@ def test_every_preset_rotates_as_the_reference(name, length):
     mine = rotation(PRESETS[name], torch.arange(length)[None], length, torch.float32)
     for ours, theirs in zip(mine, reference_rotation(PRESETS[name], length), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_checkpoint_may_state_its_attention_factors():
+    """As vLLM reads them: transformers' rotation, but for the stretch."""
+    config = replace(PRESETS["phi-3-mini-128k"], short_mscale=1.1, long_mscale=1.3)
+    for length, stated in ((9, 1.1), (4096, 1.1), (4097, 1.3)):
+        mine = rotation(config, torch.arange(length)[None], length, torch.float32)
+        theirs = reference_rotation(PRESETS["phi-3-mini-128k"], length)
+        for ours, other in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(ours, other * (stated / 1.1902380714238083), rtol=0, atol=1e-6)
 
 
 def test_the_comparison_notices_a_forgotten_factor():

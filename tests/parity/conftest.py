@@ -170,3 +170,8 @@ def by_our_name() -> Any:
 @pytest.fixture
 def all_cases() -> set[str]:
     return set(CASES)
+
+
+@pytest.fixture
+def longrope() -> dict[str, Any]:
+    return LONGROPE

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 import tinyphi
 from tinyphi.config import PhiConfig
+from tinyphi.generation.decode import decode_one, prefill
 from tinyphi.model import attention as attention_module
 from tinyphi.model import transformer as transformer_module
 from tinyphi.model.attention import fused_attention
@@ -21,6 +22,15 @@ def test_logits_equal_the_reference(twins, case):
     pair = twins(case)
     assert pair.difference() <= TOLERANCE
     assert pair.difference(trace=tinyphi.Trace()) <= TOLERANCE  # the explicit path as well
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_logits_in_pieces_equal_the_reference(twins, case, cached, monkeypatch):
+    """As texts of more than 512 tokens are read: some tokens at a time, each with the keys it may see."""
+    monkeypatch.setattr(transformer_module, "_PIECE", 3)
+    pair = twins(case)
+    cache = pair.model.new_cache(len(pair.ids)) if cached else None
+    assert pair.difference(cache=cache) <= TOLERANCE
 
 
 def test_the_weights_are_not_trivial(twins):
@@ -426,3 +436,36 @@ def test_generate_notices_a_stale_cache(twins, monkeypatch):
     monkeypatch.setattr("tinyphi.model.cache.KeyValueCache.is_stale", lambda self, long_factors: False)
     pair = twins("LongRoPE, short")
     assert our_greedy(pair, 24) != greedy_by_transformers(pair, 24)
+
+
+@torch.no_grad()
+def boundary_difference(pair, bits=None, new=8) -> float:
+    """Follow the text that `generate` writes, and compare its logits at every step."""
+    written = pair.reference.generate(
+        pair.ids, attention_mask=pair.segments, max_new_tokens=new, do_sample=False, pad_token_id=0,
+        return_dict_in_generate=True, output_logits=True,
+    )  # fmt: skip
+    cache, prompt = pair.model.new_cache(len(pair.ids), bits=bits), pair.ids.shape[1]
+    mine = [prefill(pair.model, pair.ids, cache, pair.segments)]
+    for column in written.sequences[:, prompt:-1].T:
+        mine.append(decode_one(pair.model, column, cache))
+    return max(
+        float((ours - theirs).abs().max() / theirs.abs().max())
+        for ours, theirs in zip(mine, written.logits, strict=True)
+    )
+
+
+@pytest.mark.parametrize("lengths", [(7,), (8,), (9,), (7, 3), (3, 8, 5), (10, 2)], ids=str)
+@pytest.mark.parametrize("piece", [3, 512])
+def test_every_step_across_the_boundary_equals_generate(
+    twins, make_case, longrope, monkeypatch, lengths, piece
+):
+    """In a batch the longest row decides for all, also for those that stay far below the boundary."""
+    monkeypatch.setattr(transformer_module, "_PIECE", piece)
+    pair = twins(make_case(lengths=lengths, changes=longrope))
+    assert boundary_difference(pair) <= TOLERANCE
+    assert boundary_difference(pair, bits=8) <= 0.1  # what 8 bits cost anywhere
+    monkeypatch.setattr("tinyphi.model.cache.KeyValueCache.is_stale", lambda self, long_factors: False)
+    if max(lengths) <= 8:
+        assert boundary_difference(pair, bits=8) > 0.2
+        assert boundary_difference(pair) > 0.2

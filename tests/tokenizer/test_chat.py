@@ -1,6 +1,7 @@
 """Chat formats: equal to the templates they stand for, and safe from what people type."""
 
 import itertools
+import json
 
 import jinja2
 import pytest
@@ -60,10 +61,12 @@ def test_no_two_styles_are_the_same(name, other):
     )
 
 
-def test_published_templates_are_recognised_and_do_the_same(golden, smollm2_metadata):
+def test_published_templates_are_recognised_and_do_the_same(golden, shared, smollm2_metadata):
     templates = {name: variant["chat_template"] for name, variant in golden["variants"].items()}
     templates["phi-3-april-2024"] = templates.pop("phi-3")
     templates["phi-3.5-mini"] = golden["variants"]["phi-3-mini"]["chat_template_phi35_mini"]
+    small = json.loads((shared / "golden/tokenizer_phi3_small.json").read_text(encoding="utf-8"))
+    templates["phi-3-small"] = small["chat_template"]
     templates["smollm2"] = smollm2_metadata["tokenizer.chat_template"]
     assert templates.keys() == STYLES.keys()
     for name, template in templates.items():

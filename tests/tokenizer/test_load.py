@@ -254,7 +254,7 @@ def test_gigantic_files_are_not_read(tokenizer, tmp_path, monkeypatch):
 def test_missing_files_say_what_to_do(tmp_path, sentencepiece_model):
     with pytest.raises(TokenizerError, match="not a directory"):
         from_directory(tmp_path / "nowhere")
-    with pytest.raises(TokenizerError, match="neither"):
+    with pytest.raises(TokenizerError, match=r"holds no tokenizer\.json"):
         from_directory(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model)
     with pytest.raises(TokenizerError, match=r"added_tokens\.json"):
@@ -267,12 +267,6 @@ def test_missing_files_say_what_to_do(tmp_path, sentencepiece_model):
         from_directory(tmp_path)
     write(tmp_path / "added_tokens.json", {"<|end|>": 300})
     with pytest.raises(TokenizerError, match="not piece 300"):
-        from_directory(tmp_path)
-
-
-def test_phi3_small_is_refused_by_name(tmp_path):
-    (tmp_path / "cl100k_base.tiktoken").write_text("")
-    with pytest.raises(TokenizerError, match="Phi-3-small"):
         from_directory(tmp_path)
 
 

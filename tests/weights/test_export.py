@@ -338,6 +338,10 @@ def test_what_cannot_be_exported_says_so(tmp_path):
     model.config = replace(model.config, rms_norm_eps=1e-60)
     with pytest.raises(ConfigError, match="rms_norm_eps"):
         export_gguf(model, tokenizer, path)
+    pairs = (1.0,) * (model.config.rotary_dim // 2)
+    model.config = replace(random_model().config, short_factor=pairs, long_factor=pairs, long_mscale=1.2)
+    with pytest.raises(ConfigError, match="one attention factor"):
+        export_gguf(model, tokenizer, path)
     model = random_model()
     with torch.no_grad():
         model.layers[1].mlp.down_proj.weight[3, 4] = 1e5

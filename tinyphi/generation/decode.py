@@ -4,7 +4,6 @@
 """
 
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -119,9 +118,12 @@ def prefill(
     segments: Tensor | None = None,
     trace: Trace | None = None,
 ) -> Tensor:
-    """Read a prompt: ids (b t) → logits (b v) of the token that follows it. The cache takes it in."""
+    """Read a prompt: ids (b t) → logits (b v) of the token that follows it. The cache takes it in.
+
+    However long it is, hardly more memory is needed than for weights and cache, unless there is a `Trace`.
+    """
     with torch.inference_mode():
-        logits = model.logits(model.hidden(ids, segments, cache, trace)[:, -1:])[:, 0]
+        logits = model.logits(model.hidden(ids, segments, cache, trace, last=1))[:, 0]
     return logits.clone()  # a normal tensor again, which may be changed
 
 
@@ -269,21 +271,26 @@ class _LayerOutputs(Trace):
         super().__init__()
         self._model, self._top = model, top
         self._tokens = 1 if draft is None else 1 + draft.tokens
-        self._states: deque[Tensor] = deque(maxlen=model.config.num_hidden_layers)
+        self._states: dict[str, Tensor] = {}  # by layer
+        self._layer = ""
 
     def record(self, name: str, tensor: Tensor, axes: str) -> None:
-        if name == "output":
-            self._states.append(tensor[:, -self._tokens :].clone())  # a view would keep a whole prompt
+        if name == "output":  # of all tokens of a pass, or of some that follow those before
+            before = self._states.get(self._layer, tensor[:, :0])
+            self._states[self._layer] = torch.cat((before, tensor), dim=1)[:, -self._tokens :].clone()
 
     def at(self, place: str) -> Trace:
-        return self if place.startswith("layers.") else NO_TRACE
+        if not place.startswith("layers."):
+            return NO_TRACE
+        self._layer = place
+        return self
 
     def __bool__(self) -> bool:
         return False
 
     def lenses(self, after: int) -> list[Lens]:
         """The lens of each row's token that has `after` others behind it."""
-        states = torch.stack([state[:, -1 - after] for state in self._states], dim=1)  # b l d
+        states = torch.stack([state[:, -1 - after] for state in self._states.values()], dim=1)  # b l d
         with torch.no_grad():
             probabilities = self._model.logits(self._model.norm(states)).softmax(dim=-1)
         best = probabilities.topk(min(self._top, probabilities.shape[-1]), dim=-1)

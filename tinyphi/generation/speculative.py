@@ -115,7 +115,7 @@ class DraftModel:
         """Read what the cache lacks of ids (s); return the logits (1 v) of the token that follows."""
         new = ids[None, self._cache.tokens :].to(self._cache.ids.device)
         with torch.inference_mode():
-            logits = self.model.logits(self.model.hidden(new, cache=self._cache)[:, -1:])[:, 0]
+            logits = self.model.logits(self.model.hidden(new, cache=self._cache, last=1))[:, 0]
         if bool(logits.isnan().any()):
             raise InputError("The draft model's logits are not numbers (NaN): its weights are broken.")
         return logits.clone()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tinyphi.config import PhiConfig
 from tinyphi.errors import InputError, MemoryShortage
+from tinyphi.model.rope import Rotation
 
 _SMALLEST = 64  # tokens that a growing cache first makes room for
 _SLACK = 256  # tokens beyond the window, so that old ones are dropped in batches
@@ -72,6 +73,7 @@ class KeyValueCache:
         self.ids = torch.empty(batch, 0, dtype=torch.int64, device=device)
         self.segments = torch.empty(batch, 0, dtype=torch.int64, device=device)
         self.long_factors = False  # which LongRoPE factors the keys were turned with
+        self.rotation: Rotation | None = None  # the rule that turns them; None: tinyphi.model.rope's
         self._stored = 0  # tokens in the tensors, at their front
         self._before = 0  # tokens that the running forward pass builds on
         self._half_written = False
@@ -168,11 +170,13 @@ class KeyValueCache:
             return None
         return Slot(self._keys, self._values, self._stored)
 
-    def commit(self, ids: Tensor, segments: Tensor, long_factors: bool) -> None:
-        """End the forward pass that `begin` began: every layer has stored these tokens."""
-        new = ids.shape[1]
+    def advance(self, new: int) -> None:
+        """Every layer has stored `new` tokens; what comes next in this pass follows them."""
         fits = self._stored + new <= self._room
         self._stored = self._stored + new if fits else min(self.visible_before() + new, self._kept(new))
+
+    def commit(self, ids: Tensor, segments: Tensor, long_factors: bool) -> None:
+        """End the forward pass that `begin` began: these are its tokens, all stored."""
         self.ids, self.segments = (
             torch.cat((old[:, : self._before], newer), dim=1)
             for old, newer in ((self.ids, ids), (self.segments, segments))

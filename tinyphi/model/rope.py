@@ -5,10 +5,16 @@ product of a query turned by p and a key turned by q depends on p - q alone: tha
 distance. The frequencies w_i fall geometrically, so some pairs count single tokens and others whole chapters.
 """
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
 from tinyphi.config import PhiConfig
+
+# What `rotation` is: config, positions (b t), longest sequence of the call, dtype → cosine, sine (b t r).
+Rotation: TypeAlias = Callable[[PhiConfig, Tensor, int, torch.dtype], tuple[Tensor, Tensor]]
 
 
 def inverse_frequencies(config: PhiConfig, longest: int) -> Tensor:
@@ -40,8 +46,8 @@ def rotation(config: PhiConfig, positions: Tensor, longest: int, dtype: torch.dt
     """
     frequencies = inverse_frequencies(config, longest).to(positions.device)
     angles = positions[..., None].float() * frequencies
-    cos, sin = angles.cos() * config.attention_factor, angles.sin() * config.attention_factor
-    return cos.to(dtype), sin.to(dtype)
+    stretch = config.attention_factor_of(uses_long_factors(config, longest))
+    return (angles.cos() * stretch).to(dtype), (angles.sin() * stretch).to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import torch
 from einops import einsum, rearrange, reduce, repeat
 from torch import Tensor
 
+from tinyphi.errors import InputError
 from tinyphi.model.attention import Attention
 from tinyphi.model.transformer import Block, Phi3
 from tinyphi.quant.calibration import Rows, check, convert_blocks, weight_of
@@ -48,8 +49,11 @@ def awq(model: Phi3, ids: Tensor, group_size: int = 128) -> None:
     group_size: weights that share a scale; it divides the inputs of every linear.
     An error or Ctrl-C leaves finished blocks rounded and all others as they were.
     Raises InputError for too few tokens, a group size that does not fit, a model that is quantized already,
-    and inputs that are not finite or all zero.
+    inputs that are not finite or all zero, and Phi-3-small: scaling the rows of its up would not scale what
+    the GEGLU makes of them.
     """
+    if model.config.model_type == "phi3small":
+        raise InputError("AWQ cannot move scales through Phi-3-small's GEGLU. Choose another method.")
     check(model, ids, group_size, FEWEST_TOKENS)
     every = max(1, ids.numel() // SAMPLE)
     convert_blocks(model, ids, partial(_round_block, group_size=group_size, every=every), "AWQ")

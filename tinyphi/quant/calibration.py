@@ -45,7 +45,9 @@ def convert_blocks(model: Phi3, ids: Tensor, convert: Convert, name: str) -> Non
         assert isinstance(block, Block)
         for linear, weight in convert(block, linear_inputs(block, calls, f"layers.{number}")).items():
             parent, _, child = linear.rpartition(".")
-            setattr(block.get_submodule(parent), child, GroupedLinear(weight))
+            rounded = GroupedLinear(weight)
+            rounded.bias = linear_of(block, linear).bias
+            setattr(block.get_submodule(parent), child, rounded)
         model.layers[number] = block
         for row, call in enumerate(calls):
             calls[row] = (block(*call), *call[1:])
@@ -111,9 +113,14 @@ def linear_inputs(block: Block, calls: Calls, place: str) -> Rows:
 
 def weight_of(block: Block, name: str) -> Tensor:
     """The weight (o i) of a linear that is not yet rounded, as float32."""
+    return linear_of(block, name).weight.detach().float()
+
+
+def linear_of(block: Block, name: str) -> Linear:
+    """A linear that is not yet rounded."""
     linear = block.get_submodule(name)
     assert isinstance(linear, Linear)
-    return linear.weight.detach().float()
+    return linear
 
 
 def _keep(seen: dict[str, Tensor], name: str, _linear: nn.Module, inputs: tuple[Tensor]) -> None:

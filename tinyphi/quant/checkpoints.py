@@ -103,7 +103,7 @@ class ReorderedLinear(QuantizedLinear):
     def stored(self) -> dict[str, Tensor]:
         return {**self.sorted.stored(), "order": self.order}
 
-    def forward(self, x: Tensor) -> Tensor:
+    def multiply(self, x: Tensor) -> Tensor:
         y: Tensor = self.sorted(x[..., self.order])
         return y
 

@@ -13,14 +13,18 @@ from tinyphi.quant.groupwise import Grouped
 
 
 class QuantizedLinear(nn.Module, ABC):
-    """x W^T without a bias, (… i) → (… o), where W is dequantized when it is needed: the lesson in one line.
+    """x W^T, (… i) → (… o), where W is dequantized when it is needed: the lesson in one line.
 
-    A subclass says how W is stored. What is on disk is what `stored` returns, whatever a backend made of it.
+    Phi-3-small's linears add a bias too, (o), which is not quantized. A subclass says how W is stored. What
+    is on disk is what `stored` returns, whatever a backend made of it.
     """
+
+    bias: nn.Parameter | None
 
     def __init__(self, outputs: int, inputs: int) -> None:
         super().__init__()
         self.out_features, self.in_features = outputs, inputs
+        self.register_parameter("bias", None)
 
     @property
     @abstractmethod
@@ -43,8 +47,13 @@ class QuantizedLinear(nn.Module, ABC):
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensor in self.stored().values())
 
-    def forward(self, x: Tensor) -> Tensor:
+    def multiply(self, x: Tensor) -> Tensor:
+        """x W^T."""
         return F.linear(x, self.dequantize(x.dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.multiply(x)
+        return y if self.bias is None else y + self.bias
 
     def extra_repr(self) -> str:
         return f"{self.in_features} → {self.out_features}, {self.format}"
@@ -55,6 +64,12 @@ class QuantizedLinear(nn.Module, ABC):
             for name, buffer in module._buffers.items():
                 if buffer is not None:
                     module._buffers[name] = buffer.to(fn(buffer).device)
+        return self._bias_applied(fn)
+
+    def _bias_applied(self, fn: Callable[[Tensor], Tensor]) -> "QuantizedLinear":
+        """The bias, unlike the codes, takes the model's dtype."""
+        if self.bias is not None:
+            self.bias = nn.Parameter(fn(self.bias.detach()), self.bias.requires_grad)
         return self
 
 
@@ -128,7 +143,7 @@ class GroupedLinear(QuantizedLinear):
         """The weight as the C kernel sees it; None with another backend."""
         return self.backend.matrix() if isinstance(self.backend, Native) else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def multiply(self, x: Tensor) -> Tensor:
         y: Tensor = self.backend(x)
         return y
 
@@ -138,4 +153,4 @@ class GroupedLinear(QuantizedLinear):
             weight = self.grouped()
             minima = None if weight.minima is None else weight.minima.to(device)
             self.backend = make_backend(Grouped(weight.codes.to(device), weight.scales.to(device), minima))
-        return self
+        return self._bias_applied(fn)

@@ -135,6 +135,7 @@ def put(model: Phi3, name: str, linear: QuantizedLinear) -> None:
     if name == "embed_tokens":
         model.embed_tokens = QuantizedEmbedding(linear, dtype)  # type: ignore[assignment]
         return
+    linear.bias = getattr(model.get_submodule(name), "bias", None)
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, linear)
     if name == "lm_head" and model.config.tie_word_embeddings:
@@ -185,8 +186,9 @@ def _output_errors(
         weight, tied = linear.weight, model.config.tie_word_embeddings and name == "lm_head"
         assert isinstance(weight, Tensor)
         layer = recipe.layer(name, weight, tied)
-        kept = _within(layer, max_error, _output_error(layer, inputs[0], output), weight)
-        found[name] = (kept, _output_error(kept, inputs[0], output))
+        product = output - linear.bias if isinstance(linear.bias, Tensor) else output
+        kept = _within(layer, max_error, _output_error(layer, inputs[0], product), weight)
+        found[name] = (kept, _output_error(kept, inputs[0], product))
 
     hooks = [
         linear.register_forward_hook(

@@ -43,6 +43,7 @@ WORD = regex.compile(
 
 LONGEST_CACHED_WORD = 64  # characters
 LARGEST_CACHE = 2**17  # words
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 GONE = -1  # in place of an id: this token was merged into the one to its left
 
 
@@ -136,7 +137,7 @@ class ByteBPETokenizer(Tokenizer):
 
     def _encode_plain(self, text: str) -> list[int]:
         ids: list[int] = []
-        for word in WORD.findall(text):
+        for word in self._words(text):
             known = self._cache.get(word)
             if known is None:
                 known = self._merge(
@@ -146,6 +147,9 @@ class ByteBPETokenizer(Tokenizer):
                     self._cache[word] = known
             ids += known
         return ids
+
+    def _words(self, text: str) -> list[str]:
+        return WORD.findall(text)  # type: ignore[no-any-return]
 
     def _merge(self, ids: list[int]) -> list[int]:
         """Replays the merges on one word.
@@ -197,14 +201,16 @@ class ByteBPETokenizer(Tokenizer):
     def _bytes_of(self, id: int) -> bytes | None:
         return self._bytes.get(id)
 
+    def _pre_tokenizers(self) -> list[dict[str, Any]]:
+        """`_words` and the letters for bytes, in the words of tokenizer.json."""
+        return [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL]
+
     def _model_files(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-        digits = {"type": "Digits", "individual_digits": True}
         return {
             "normalizer": None,
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [digits, byte_level]},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": self._pre_tokenizers()},
             "post_processor": self._bos_rule(),
-            "decoder": byte_level,
+            "decoder": BYTE_LEVEL,
             "model": {
                 "type": "BPE",
                 "dropout": None,

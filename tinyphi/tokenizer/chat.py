@@ -12,6 +12,7 @@ Phi-3's formats differ in small ways that change what the model sees:
     phi-3.5-mini      kept unless empty   before each answer                     header if asked for, else EOS
     phi-3-medium      dropped             after each *user* message              nothing more
     phi-3-april-2024  dropped             after each *user* message; BOS first   nothing more
+    phi-3-small       kept                before each answer; BOS first          header if asked for, else EOS
     phi-3-vision      kept                before each answer                     header if asked for
     smollm2           kept, or a default  before each answer                     header if asked for
 """
@@ -90,6 +91,14 @@ def phi35_mini(
     """Phi-3.5-mini: as Phi-3-mini, without empty system messages."""
     kept = [message for message in messages if message.role != "system" or message.content]
     yield from phi3_mini(kept, add_generation_prompt, bos=bos, eos=eos)
+
+
+def phi3_small(
+    messages: Sequence[Message], add_generation_prompt: bool, *, bos: str, eos: str
+) -> Iterator[Part]:
+    """Phi-3-small: BOS, then as Phi-3-mini."""
+    yield Control(bos)
+    yield from phi3_mini(messages, add_generation_prompt, bos=bos, eos=eos)
 
 
 def phi3_medium(
@@ -214,6 +223,12 @@ STYLES = {
             + "{% endif %}{% endfor %}"
             + _MINI_END,
             published=("78d976a442bcde2f",),
+        ),
+        Style(
+            "phi-3-small",
+            phi3_small,
+            "{{ bos_token }}{% for message in messages %}" + _TURN + "{% endfor %}" + _MINI_END,
+            published=("b0e53f5e7bae6fdb",),
         ),
         Style("phi-3-medium", phi3_medium, _MEDIUM, published=("605841622bcb6572",)),
         Style(

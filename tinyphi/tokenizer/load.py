@@ -28,6 +28,7 @@ from tinyphi.tokenizer.sentencepiece import (
     phi3_special,
     pieces_from_merges,
 )
+from tinyphi.tokenizer.tiktoken import PRE_TOKENIZERS, SPECIALS, TiktokenTokenizer, read_ranks
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,30 @@ PHI3_NAMES = {"bos": "<s>", "eos": "<|endoftext|>", "pad": "<|endoftext|>"}
 SMOLLM2_NAMES = {"bos": "<|im_start|>", "eos": "<|im_end|>", "pad": "<|im_end|>"}
 
 
+SMALL_SETTINGS = Settings(
+    dict.fromkeys(("bos", "eos", "pad"), "<|endoftext|>"),
+    adds_bos=False,
+    chat_template=chat.STYLES["phi-3-small"].jinja,
+)
+
+
 def from_directory(path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer in a Hugging Face directory.
 
     Reads tokenizer.json if it is there (as transformers does), else tokenizer.model with
-    tokenizer_config.json or added_tokens.json. Without tokenizer_config.json, what is known of Phi-3 and
+    tokenizer_config.json or added_tokens.json, or a .tiktoken file. Without tokenizer_config.json, what is
+    known of Phi-3 and
     SmolLM2 fills the gaps; Phi-3-mini, 3.5-mini and medium then count as Phi-3-mini.
     Errors: TokenizerError that names the file and what to do, for missing or damaged files and for tokenizers
     of other kinds than Phi-3's and SmolLM2's.
     """
     folder = Path(path)
-    for name, read in (("tokenizer.json", _from_tokenizer_json), ("tokenizer.model", _from_tokenizer_model)):
+    ranks = min((file.name for file in folder.glob("*.tiktoken")), default="cl100k_base.tiktoken")
+    for name, read in (
+        ("tokenizer.json", _from_tokenizer_json),
+        ("tokenizer.model", _from_tokenizer_model),
+        (ranks, _from_tiktoken),
+    ):
         file = folder / name
         if file.is_file():
             try:
@@ -70,12 +84,9 @@ def from_directory(path: str | os.PathLike[str]) -> Tokenizer:
                 raise TokenizerError(f"{file}: {error}") from error
     if not folder.is_dir():
         raise TokenizerError(f"{folder} is not a directory. Give the directory that holds tokenizer.json.")
-    if any(folder.glob("*.tiktoken")):
-        raise TokenizerError(
-            f"{folder} holds a tiktoken vocabulary (Phi-3-small's), which tinyphi does not read. Use "
-            "Phi-3-mini, Phi-3.5-mini or Phi-3-medium."
-        )
-    raise TokenizerError(f"{folder} holds neither tokenizer.json nor tokenizer.model. Fetch the model again.")
+    raise TokenizerError(
+        f"{folder} holds no tokenizer.json, tokenizer.model or .tiktoken file. Fetch the model again."
+    )
 
 
 def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
@@ -143,11 +154,13 @@ def _check_specials(written: Tokenizer, read: Tokenizer) -> None:
 def _from_tokenizer_json(folder: Path, file: Path) -> Tokenizer:
     content, where = read_json(file), str(file)
     model = field(content, "model", dict, where)
-    if not (_is_sentencepiece(content, model) or _is_smollm2(content, model)):
+    small = _is_phi3_small(content, model)
+    if not (small or _is_sentencepiece(content, model) or _is_smollm2(content, model)):
         raise TokenizerError(
-            f"{where} describes a tokenizer that tinyphi does not know. It reads two kinds: Phi-3's (BPE "
-            "with byte fallback, '▁' put before every stretch of text) and SmolLM2's (byte-level BPE, "
-            "digits one by one). If the directory has a tokenizer.model as well, move tokenizer.json away."
+            f"{where} describes a tokenizer that tinyphi does not know. It reads three kinds: Phi-3's (BPE "
+            "with byte fallback, '▁' put before every stretch of text), SmolLM2's (byte-level BPE, digits "
+            "one by one) and Phi-3-small's (byte-level BPE, words as in cl100k_base). If the directory has a "
+            "tokenizer.model as well, move tokenizer.json away."
         )
     added = [_special(entry, where) for entry in checked(content.get("added_tokens", []), list, where)]
     vocabulary = checked_vocabulary(field(model, "vocab", dict, where), where)
@@ -160,6 +173,8 @@ def _from_tokenizer_json(folder: Path, file: Path) -> Tokenizer:
         )
     # transformers, too, listens to tokenizer.json here and not to add_bos_token.
     common = settings.for_tokenizer(added) | {"adds_bos": start is not None}
+    if small:
+        return TiktokenTokenizer(vocabulary, added, **common)
     if _is_smollm2(content, model):
         return ByteBPETokenizer(vocabulary, merges, added, **common)
     return SentencePieceTokenizer(pieces_from_merges(vocabulary, merges, added, where), added, **common)
@@ -190,6 +205,12 @@ def _from_tokenizer_model(folder: Path, file: Path) -> Tokenizer:
             pieces.append(VocabularyPiece(special.text, 0.0, PieceType.CONTROL))
     ordered = list(specials.values())
     return SentencePieceTokenizer(pieces, ordered, **settings.for_tokenizer(ordered))
+
+
+def _from_tiktoken(folder: Path, file: Path) -> Tokenizer:
+    specials = [SpecialToken(text, id) for text, id in SPECIALS.items()]
+    settings = _settings(folder, _read_config(folder), SMALL_SETTINGS)
+    return TiktokenTokenizer(read_ranks(file), specials, **settings.for_tokenizer(specials))
 
 
 _SPECIAL_TYPES = {PieceType.UNKNOWN, PieceType.CONTROL, PieceType.USER_DEFINED}
@@ -249,6 +270,8 @@ def _chat_template(folder: Path, template: object, where: str) -> str | None:
 def _known_settings(specials: Iterable[SpecialToken]) -> Settings:
     """For a tokenizer.json alone: what is known of the model whose special tokens these are."""
     by_text = {special.text: special for special in specials}
+    if "<|endofprompt|>" in by_text:
+        return SMALL_SETTINGS
     if "<|im_start|>" in by_text:
         return Settings(SMOLLM2_NAMES, adds_bos=False, chat_template=chat.STYLES["smollm2"].jinja)
     if "<|assistant|>" not in by_text or "<|end|>" not in by_text:
@@ -298,6 +321,16 @@ def _is_sentencepiece(content: Mapping[str, Any], model: Mapping[str, Any]) -> b
         and content.get("pre_tokenizer") is None
         and content.get("decoder") == DECODER
         and not (model.get("dropout") or model.get("ignore_merges"))
+    )
+
+
+def _is_phi3_small(content: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
+    return (
+        content.get("pre_tokenizer") == {"type": "Sequence", "pretokenizers": PRE_TOKENIZERS}
+        and content.get("normalizer") is None
+        and model.get("type") == "BPE"
+        and model.get("ignore_merges") is True
+        and not any(model.get(key) for key in ("unk_token", "byte_fallback", "dropout"))
     )
 
 

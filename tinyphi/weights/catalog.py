@@ -18,6 +18,7 @@ HUB_PATTERNS = (
     "model.safetensors.index.json",
     "tokenizer.model",
     "tokenizer.json",
+    "cl100k_base.tiktoken",
     "tokenizer_config.json",
     "added_tokens.json",
     "special_tokens_map.json",
@@ -80,6 +81,7 @@ CATALOG: dict[str, Entry] = {
         _phi3("phi-3-mini-4k", "microsoft/Phi-3-mini-4k-instruct"),
         _phi3("phi-3-mini-128k", "microsoft/Phi-3-mini-128k-instruct"),
         _phi3("phi-3.5-mini", "microsoft/Phi-3.5-mini-instruct"),
+        _phi3("phi-3-small-8k", "microsoft/Phi-3-small-8k-instruct"),
         _phi3("phi-3-medium-4k", "microsoft/Phi-3-medium-4k-instruct"),
         _phi3("phi-3-medium-128k", "microsoft/Phi-3-medium-128k-instruct"),
     )

@@ -99,6 +99,10 @@ def export_gguf(
 
 def _metadata(config: PhiConfig) -> dict[str, Any]:
     """The hyperparameters under GGUF's names; `config_from_gguf` reads them back."""
+    if config.short_mscale is not None or config.long_mscale is not None:
+        raise ConfigError("GGUF has one attention factor for all lengths, but this model states its own two.")
+    if config.model_type == "phi3small":
+        raise ConfigError("llama.cpp has no architecture for Phi-3-small, so it cannot be exported to GGUF.")
     float32 = torch.finfo(torch.float32)
     for name in ("rms_norm_eps", "rope_theta"):
         if not float32.tiny <= getattr(config, name) <= float32.max:

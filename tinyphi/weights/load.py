@@ -121,7 +121,7 @@ class _How:
             return linear
         weight = torch.empty(parameter.shape, dtype=self.dtype, device=self.device)
         for stored, place in parameter.parts:
-            stored.copy_into(place.of(weight))
+            place.fill(weight, stored)
         if self.recipe is None or weight.ndim == 1:
             return weight
         try:
@@ -232,9 +232,10 @@ def _put(model: Phi3, parameter: Parameter, matrix: QuantizedLinear | Tensor) ->
         put(model, parameter.name, matrix)
         _return_memory()
         return
-    weight = nn.Parameter(matrix)
-    for name in {parameter.name, "embed_tokens"} if parameter.tied else {parameter.name}:
-        model.get_submodule(name).weight = weight
+    numbers = nn.Parameter(matrix)
+    module, kind = parameter.name.removesuffix(".bias"), "bias" if parameter.is_bias else "weight"
+    for name in {module, "embed_tokens"} if parameter.tied else {module}:
+        setattr(model.get_submodule(name), kind, numbers)
 
 
 def _check_tie(path: Path, tensors: Mapping[str, Stored], config: PhiConfig, layout: Layout) -> None:

@@ -1,22 +1,25 @@
 """What the parts of a model are called in files, and how they lie there.
 
-Four layouts hold the same numbers: the Hugging Face and the GGUF naming, each of the Phi-3 and of the Llama
-architecture. They differ in three ways:
+Five layouts hold the same numbers: the Hugging Face and the GGUF naming, each of the Phi-3 and of the Llama
+architecture, and the Hugging Face naming of Phi-3-small. They differ in three ways:
 
 - names: `layers.0.mlp_norm` is `model.layers.0.post_attention_layernorm` or `blk.0.ffn_norm`;
 - joints: Phi-3 stores the rows of queries, keys and values as one matrix, and those of gate and up as one;
   Llama stores them apart;
 - order: GGUF's Llama stores the rows of a query or key head as 0, c/2, 1, c/2+1, …, so that the two channels
   which RoPE turns together are neighbours. Hugging Face and tinyphi keep 0 … c-1 and pair i with i + c/2.
+  Phi-3-small joins its matrices in small groups: the queries of one key/value head, its key and its value,
+  then those of the next; and a row of the gate, a row of up, the next of the gate.
 
-Source: `modeling_phi3.py` and `modeling_llama.py` in transformers; `gguf/constants.py` and
-`convert_hf_to_gguf.py` in llama.cpp.
+Source: `modeling_phi3.py` and `modeling_llama.py` in transformers, `modeling_phi3_small.py` beside the
+published weights; `gguf/constants.py` and `convert_hf_to_gguf.py` in llama.cpp.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
@@ -27,7 +30,7 @@ from tinyphi.weights.storage import brief
 
 @dataclass(frozen=True)
 class Layout:
-    """The names of one layout, without the ending `.weight`; from `attention_norm` on they follow `layer`."""
+    """The names of one layout, without `.weight` or `.bias`; from `attention_norm` on they follow `layer`."""
 
     embedding: str
     norm: str
@@ -40,6 +43,7 @@ class Layout:
     gate_up: tuple[str, ...]  # the parts of gate_up_proj
     down: str
     interleaved: bool = False  # query and key rows in GGUF's order for Llama
+    grouped: bool = False  # the rows of joined matrices in Phi-3-small's order
 
 
 ROPE_FACTORS = ("rope_factors_short.weight", "rope_factors_long.weight")
@@ -62,6 +66,17 @@ LAYOUTS = {
         mlp_norm="post_attention_layernorm",
         gate_up=("mlp.gate_proj", "mlp.up_proj"),
         down="mlp.down_proj",
+    ),
+    "phi3small": Layout(
+        "model.embed_tokens",
+        "model.final_layernorm",
+        *_HUGGING_FACE[2:],
+        qkv=("self_attn.query_key_value",),
+        attention_output="self_attn.dense",
+        mlp_norm="post_attention_layernorm",
+        gate_up=("mlp.up_proj",),
+        down="mlp.down_proj",
+        grouped=True,
     ),
     "gguf phi3": Layout(
         *_GGUF,
@@ -90,6 +105,7 @@ class Place(NamedTuple):
     shape: tuple[int, ...]  # as stored
     first_row: int = 0
     interleaved_heads: int = 0  # heads whose rows are stored in GGUF's order for Llama
+    group: tuple[int, ...] = ()  # rows of each joined part that are stored next to each other; (): all
 
     def of(self, parameter: Tensor) -> Tensor:
         """The view of the parameter that holds the stored numbers, in the order of the file."""
@@ -98,9 +114,34 @@ class Place(NamedTuple):
             return rearrange(rows, "(h half i) d -> h i half d", h=self.interleaved_heads, half=2)
         return rows
 
+    def fill(self, parameter: Tensor, stored: "Readable") -> None:
+        """Read the stored tensor into its place."""
+        stored.copy_into(self.of(parameter))
+        if self.group:  # an order that no view has
+            parameter[self.order()] = parameter.clone()
+
+    def take(self, parameter: Tensor) -> Tensor:
+        """What is to be stored of a parameter that is stored whole."""
+        return parameter.detach()[self.order()] if self.group else parameter.detach()
+
+    def order(self) -> Tensor:
+        """For each stored row, the parameter's, where they are stored in groups."""
+        count = self.shape[0] // sum(self.group)
+        parts = torch.split(torch.arange(self.shape[0]), [count * rows for rows in self.group])
+        return torch.cat([part.view(count, -1) for part in parts], dim=1).flatten()
+
+
+class Readable(Protocol):
+    """A stored tensor that can be read into memory."""
+
+    def copy_into(self, target: Tensor) -> None: ...
+
 
 def places(config: PhiConfig, layout: Layout) -> dict[str, Place]:
-    """For each tensor that a file of this layout holds: name → place. A tied head is not stored."""
+    """For each tensor that a file of this layout holds: name → place. A tied head is not stored.
+
+    If norms or linears have biases, there is one for every norm, or for every linear of a layer.
+    """
     d, f, c = config.hidden_size, config.intermediate_size, config.head_dim
     h, n = config.num_attention_heads, config.num_key_value_heads
     found = {layout.embedding: Place("embed_tokens", (config.vocab_size, d))}
@@ -115,13 +156,25 @@ def places(config: PhiConfig, layout: Layout) -> dict[str, Place]:
         found[there + layout.mlp_norm] = Place(here + "mlp_norm", (d,))
         found |= _joined(there, layout.gate_up, here + "mlp.gate_up_proj", (f, f), d)
         found[there + layout.down] = Place(here + "mlp.down_proj", (d, f))
+        if layout.grouped:
+            for part, group in ((layout.qkv[0], (h // n * c, c, c)), (layout.gate_up[0], (1, 1))):
+                found[there + part] = found[there + part]._replace(group=group)
     found[layout.norm] = Place("norm", (d,))
     if not config.tie_word_embeddings:
         found[layout.head] = Place("lm_head", (config.vocab_size, d))
-    return {
-        f"{name}.weight": place._replace(parameter=f"{place.parameter}.weight")
-        for name, place in found.items()
-    }
+    tensors = {}
+    for name, place in found.items():
+        tensors[f"{name}.weight"] = place._replace(parameter=f"{place.parameter}.weight")
+        if _has_bias(config, place):
+            bias = place._replace(parameter=f"{place.parameter}.bias", shape=place.shape[:1])
+            tensors[f"{name}.bias"] = bias
+    return tensors
+
+
+def _has_bias(config: PhiConfig, place: Place) -> bool:
+    if place.parameter in ("embed_tokens", "lm_head"):
+        return False
+    return config.linear_bias if len(place.shape) > 1 else config.layer_norm_epsilon is not None
 
 
 def _joined(

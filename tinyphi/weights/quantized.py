@@ -45,13 +45,17 @@ class Part(NamedTuple):
 class Parameter:
     """A matrix or vector of the model, and all that the file holds of it."""
 
-    name: str  # of its module; "lm_head" where that is the embedding as well
+    name: str  # of its module, and ".bias" for one; "lm_head" where that is the embedding as well
     tied: bool  # whether it is that
     parts: tuple[Part, ...]  # one below the other
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (sum(part.place.shape[0] for part in self.parts), *self.parts[0].place.shape[1:])
+
+    @property
+    def is_bias(self) -> bool:
+        return self.name.endswith(".bias")
 
     @property
     def stored_bytes(self) -> int:

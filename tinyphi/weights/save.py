@@ -11,7 +11,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -23,7 +23,7 @@ from tinyphi.quant.linear import QuantizedEmbedding, QuantizedLinear
 from tinyphi.tokenizer import Tokenizer
 from tinyphi.weights import saved
 from tinyphi.weights.directory import INDEX, WEIGHTS
-from tinyphi.weights.names import LAYOUTS, places
+from tinyphi.weights.names import LAYOUTS, Place, places
 
 _SAVED = (  # the files of a saved model; a directory with any other file is not replaced
     "config.json generation_config.json model.safetensors model-*-of-*.safetensors "
@@ -40,10 +40,12 @@ def save(
 ) -> None:
     """Write config.json, generation_config.json, the weights and the tokenizer's files to a directory.
 
-    The weights keep their dtype and get Hugging Face's names for `phi3`, whatever they were loaded from; more
-    than `max_shard_bytes` of them are cut into several files with an index. Quantized matrices keep their
-    codes, so that they come back exactly; for other programs, save the model before it is quantized, or use
-    `tinyphi.weights.export.export_gguf`. To gather them takes memory, up to twice `max_shard_bytes`.
+    The weights keep their dtype and get Hugging Face's names for `phi3`, whatever they were loaded from;
+    Phi-3-small's get the published ones, which transformers opens only with the code published beside them.
+    More than `max_shard_bytes` of them are cut into several files with an index. Quantized matrices keep
+    their codes and tinyphi's order of rows, so that they come back exactly; for other programs, save the
+    model before it is quantized, or use `tinyphi.weights.export.export_gguf`. To gather them takes memory, up
+    to twice `max_shard_bytes`.
     All is written beside the directory first and moved there when complete, so a failure leaves what was
     there. A model saved there before is replaced.
     Raises WeightsError if the directory holds other files or cannot be written, or for a quantized layer of a
@@ -82,17 +84,26 @@ def check_target(target: Path) -> None:
         )
 
 
-Weights = Mapping[str, Tensor | QuantizedLinear]  # by their names in the file, without the ending
+class _Weight(NamedTuple):
+    """What is to be stored, and how its rows lie in the file."""
+
+    numbers: Tensor | QuantizedLinear
+    place: Place
+
+
+Weights = Mapping[str, _Weight]  # by their names in the file; quantized ones without the ending
 
 
 def _weights(model: Phi3) -> Weights:
-    found: dict[str, Tensor | QuantizedLinear] = {}
-    for name, place in places(model.config, LAYOUTS["phi3"]).items():
-        part = model.get_submodule(place.parameter.removesuffix(".weight"))
+    found: dict[str, _Weight] = {}
+    for name, place in places(model.config, LAYOUTS[model.config.model_type]).items():
+        part = model.get_submodule(place.parameter.rpartition(".")[0])
         if isinstance(part, QuantizedEmbedding):
             part = part.table
-        weight = part if isinstance(part, QuantizedLinear) else model.get_parameter(place.parameter).detach()
-        found[name.removesuffix(".weight")] = weight
+        if isinstance(part, QuantizedLinear) and name.endswith(".weight"):
+            found[name.removesuffix(".weight")] = _Weight(part, place)
+        else:
+            found[name] = _Weight(model.get_parameter(place.parameter), place)
     return found
 
 
@@ -100,7 +111,7 @@ def _write_configs(model: Phi3, weights: Weights, tokenizer: Tokenizer | None, d
     config = model.config
     content = config.to_hugging_face()
     content["torch_dtype"] = str(model.norm.weight.dtype).removeprefix("torch.")
-    quantized = {name: part for name, part in weights.items() if isinstance(part, QuantizedLinear)}
+    quantized = {name: part for name, (part, _) in weights.items() if isinstance(part, QuantizedLinear)}
     if quantized:
         content["quantization_config"] = saved.describe(quantized)
     _write_json(directory / "config.json", content)
@@ -116,7 +127,7 @@ def _write_configs(model: Phi3, weights: Weights, tokenizer: Tokenizer | None, d
 
 
 def _write_weights(weights: Weights, directory: Path, max_shard_bytes: int) -> None:
-    sizes = {name: weight.nbytes for name, weight in weights.items()}
+    sizes = {name: weight.nbytes for name, (weight, _) in weights.items()}
     shards = _shards(sizes, max_shard_bytes)
     if len(shards) == 1:
         _write_tensors(weights, shards[0], directory / WEIGHTS)
@@ -146,9 +157,11 @@ def _write_tensors(weights: Weights, names: Iterable[str], path: Path) -> list[s
     """Write some of the weights to a file; return the names of its tensors."""
     tensors: dict[str, Tensor] = {}
     for name in names:
-        weight = weights[name]
-        stored = weight.stored() if isinstance(weight, QuantizedLinear) else {"weight": weight}
-        tensors |= {f"{name}.{end}": tensor.cpu().contiguous() for end, tensor in stored.items()}
+        weight, place = weights[name]
+        if isinstance(weight, QuantizedLinear):
+            tensors |= {f"{name}.{end}": tensor.cpu().contiguous() for end, tensor in weight.stored().items()}
+        else:
+            tensors[name] = place.take(weight).cpu().contiguous()
     save_file(tensors, path, metadata={"format": "pt"})
     return list(tensors)
 

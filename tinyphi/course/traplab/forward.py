@@ -348,10 +348,8 @@ def unmasked_padding() -> Iterator[Change]:
 def padding_counted() -> Iterator[Change]:
     original = current(transformer, "_place")
 
-    def place(
-        config: Any, ids: Tensor, segments: Tensor, cache: KeyValueCache | None, always_mask: bool
-    ) -> Any:
-        right = original(config, ids, segments, cache, always_mask)
+    def place(config: Any, ids: Tensor, segments: Tensor, cache: KeyValueCache | None) -> Any:
+        right = original(config, ids, segments, cache)
         if cache is None or cache.tokens == 0:
             return right
         columns = torch.arange(cache.tokens, cache.tokens + ids.shape[1], device=ids.device)
