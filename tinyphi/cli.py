@@ -1,4 +1,4 @@
-"""The command line: `tinyphi lab | chat | generate | quantize | get | list | doctor | bench | course`."""
+"""The command line: `tinyphi lab | chat | generate | quantize | longrope-search | get | list | doctor …`."""
 
 import argparse
 import os
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         _never_fail_on_letters(stream)
     options, rest = _parser().parse_known_args(arguments)
-    if rest and options.command not in (_bench, _course):
+    if rest and options.command not in (_longrope_search, _bench, _course):
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     try:
@@ -92,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_argument("--text", type=Path, help="measure the damage on this text; awq, gptq: calibrate")
     quantize.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     quantize.set_defaults(command=_quantize)
+
+    extend = commands.add_parser("longrope-search", help="extend a model to longer texts", add_help=False)
+    extend.set_defaults(command=_longrope_search)
 
     get = commands.add_parser("get", help="fetch a model and print where it is")
     get.add_argument("name", nargs="?", default=MODEL)
@@ -310,6 +313,12 @@ def _doctor(options: argparse.Namespace) -> int:
     from tinyphi.doctor import examine
 
     return examine()
+
+
+def _longrope_search(options: argparse.Namespace) -> int:
+    from tinyphi.longcontext.command import main as longrope_search
+
+    return longrope_search(options.rest)
 
 
 def _bench(options: argparse.Namespace) -> int:

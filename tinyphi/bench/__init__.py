@@ -2,10 +2,11 @@
 
 engines     tinyphi, llama.cpp and transformers behind one interface
 timing      work that alternates, and the tables of its medians and ratios
-fresh       load time and memory, each in a process of its own
+fresh       time and memory, each in a process of its own
 bandwidth   how fast this machine reads memory, and what reading the weights takes
 models      whole models: the commands decode, quantized and phi3
-random_phi3 a file of Phi-3-mini's shape for the last of these
+long        prompts that double in length: the commands long and layer
+random_phi3 a file of Phi-3-mini's shape, for phi3 and layer
 kernels     single matrices: the command kernels
 formats     the quality of each format: the command formats
 report      tables into a Markdown file

@@ -13,6 +13,7 @@ import torch
 
 from tinyphi.bench.formats import bench_formats
 from tinyphi.bench.kernels import bench_kernels
+from tinyphi.bench.long import Reach, bench_layer, bench_long
 from tinyphi.bench.models import Amount, bench_decode, bench_phi3, bench_quantized
 from tinyphi.bench.report import section, write
 
@@ -20,6 +21,10 @@ _MODELS = {  # what is measured, and how many tokens of prompt and of decoding
     "decode": (bench_decode, "SmolLM2-135M in float32 and bfloat16, beside transformers", 200, 32),
     "quantized": (bench_quantized, "SmolLM2-135M in 4 bits, beside llama.cpp and transformers", 200, 64),
     "phi3": (bench_phi3, "the shape of Phi-3-mini in 4 bits, beside llama.cpp", 128, 16),
+}
+_PROMPTS = {  # what is measured, rounds, and the longest prompt
+    "long": (bench_long, "SmolLM2-135M reading long prompts, beside transformers", 3, 8192),
+    "layer": (bench_layer, "one layer of Phi-3-mini-128k reading long prompts", 1, 16384),
 }
 
 
@@ -47,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
         _add_count(command, "runs", 5, "alternating runs")
         _add_count(command, "prompt", prompt, "tokens of the prompt")
         _add_count(command, "new", new, "tokens decoded in each run")
+    for name, (_, help, runs, longest) in _PROMPTS.items():
+        command = commands.add_parser(name, help=help)
+        _add_count(command, "runs", runs, "alternating runs")
+        _add_count(command, "longest", longest, "tokens of the longest prompt; the others double up to it")
     kernels = commands.add_parser("kernels", help="single matrices in 4 bits, with every backend")
     _add_count(kernels, "runs", 5, "alternating runs")
     formats = commands.add_parser("formats", help="what each format costs in perplexity")
@@ -74,6 +83,8 @@ def _lines(name: str, options: dict[str, int]) -> Iterator[str]:
     yield f"{_software()}; {_machine()}, {torch.get_num_threads()} threads; {date.today():%d %B %Y}.\n"
     if name in _MODELS:
         yield from _MODELS[name][0](Amount(**options))
+    elif name in _PROMPTS:
+        yield from _PROMPTS[name][0](Reach(**options))
     elif name == "kernels":
         yield from bench_kernels(options["runs"])
     else:

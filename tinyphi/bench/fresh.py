@@ -1,17 +1,22 @@
-"""Load time and memory of an engine, in a process that does nothing else."""
+"""Time and memory of an engine, in a process that does nothing else."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import psutil
 import torch
 
 from tinyphi.bench.engines import Engine, Session
 from tinyphi.bench.timing import seconds
+
+T = TypeVar("T")
+_WARM_UP = 64  # tokens
 
 
 class Footprint(NamedTuple):
@@ -25,13 +30,45 @@ class Footprint(NamedTuple):
 
 def footprint(engine: Engine, path: Path, ids: Sequence[int]) -> Footprint:
     """Measure it in a new process: load, then fill a context with `ids`."""
-    arguments = (engine, path, list(ids), torch.get_num_threads())
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-        return fresh.submit(_measure, *arguments).result()
+    return _apart(_load, engine, path, list(ids))
 
 
-def _measure(engine: Engine, path: Path, ids: list[int], threads: int) -> Footprint:
-    torch.set_num_threads(threads)
+class Reading(NamedTuple):
+    """What reading a prompt took."""
+
+    seconds: float
+    memory: int  # bytes: the most that was resident, beyond the loaded model
+
+
+def readings(engine: Engine, path: Path, ids: Sequence[int], lengths: Sequence[int]) -> list[Reading]:
+    """Read the first tokens of `ids` in a new process, in prompts of these lengths, the longest last.
+
+    Only Linux can forget what loading took at most; elsewhere short prompts seem to take that, too.
+    """
+    return _apart(_read, engine, path, list(ids), list(lengths))
+
+
+def _apart(work: Callable[..., T], *arguments: object) -> T:
+    """The result of a call in a new process, with as many threads as here."""
+    with ProcessPoolExecutor(
+        1, get_context("spawn"), torch.set_num_threads, (torch.get_num_threads(),)
+    ) as fresh:
+        return fresh.submit(work, *arguments).result()
+
+
+def _read(engine: Engine, path: Path, ids: list[int], lengths: list[int]) -> list[Reading]:
+    engine.prepare()
+    session = engine.open(path, len(ids))
+    session.prefill(ids[:_WARM_UP])
+    forget_peak()
+    before, found = psutil.Process().memory_info().rss, []
+    for length in lengths:
+        spent = seconds(partial(session.prefill, ids[:length]))
+        found.append(Reading(spent, max(0, peak_memory() - before)))
+    return found
+
+
+def _load(engine: Engine, path: Path, ids: list[int]) -> Footprint:
     engine.prepare()
     process = psutil.Process()
     before = process.memory_info().rss
@@ -45,6 +82,12 @@ def _measure(engine: Engine, path: Path, ids: list[int], threads: int) -> Footpr
     opened[0].prefill(ids[:-1])
     opened[0].decode(ids[-1:])
     return Footprint(spent, before, process.memory_info().rss, peak_memory())
+
+
+def forget_peak() -> None:
+    """From now on, let `peak_memory` be the peak from now on; without effect where that is impossible."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory() -> int:

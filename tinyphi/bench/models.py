@@ -112,7 +112,7 @@ def _introduction(path: Path) -> Generator[str, None, float]:
 def _speeds(path: Path, engines: Sequence[Engine], amount: Amount, bandwidth: float) -> Iterator[str]:
     """Rows for prefill and decode, all engines loaded at once; and for those that are missing."""
     present = {engine.name: engine for engine in engines if engine.problem is None}
-    ids = _ids(path, amount.prompt + amount.new)
+    ids = random_ids(path, amount.prompt + amount.new)
     sides = {}
     for name, engine in present.items():
         engine.prepare()
@@ -127,7 +127,7 @@ def _speeds(path: Path, engines: Sequence[Engine], amount: Amount, bandwidth: fl
     decode = {name: [run.decode for run in runs] for name, runs in found.items()}
     yield from speed_rows(f"prefill {amount.prompt} tokens", amount.prompt, prefill)
     yield from speed_rows(f"decode {amount.new} tokens", amount.new, decode, of_bandwidth)
-    yield from _missing(engines, SPEEDS)
+    yield from missing(engines, SPEEDS)
 
 
 def _run(session: Session, ids: list[int], prompt: int) -> Spent:
@@ -138,7 +138,7 @@ def _run(session: Session, ids: list[int], prompt: int) -> Spent:
 
 def _footprints(path: Path, engines: Sequence[Engine], runs: int) -> Iterator[str]:
     """The table of load times and memory."""
-    ids = _ids(path, CONTEXT)
+    ids = random_ids(path, CONTEXT)
     sides = {
         engine.name: partial(footprint, engine, path, ids) for engine in engines if engine.problem is None
     }
@@ -150,14 +150,14 @@ def _footprints(path: Path, engines: Sequence[Engine], runs: int) -> Iterator[st
         compared = "|" if name == first else faster(_loads(found[first]), _loads(results))
         before, after, peak = (f"{size / 1e6:,.0f}" for size in memory)
         yield f"| {name} | {spent:.2f} | {compared} | {before} | {after} | {peak} |"
-    yield from _missing(engines, _FOOTPRINTS)
+    yield from missing(engines, _FOOTPRINTS)
 
 
 def _loads(results: Sequence[Footprint]) -> list[float]:
     return [result.seconds for result in results]
 
 
-def _missing(engines: Sequence[Engine], header: str) -> Iterator[str]:
+def missing(engines: Sequence[Engine], header: str) -> Iterator[str]:
     """A row that names each engine that could not be measured."""
     columns = header.splitlines()[0].count("|") - 1
     for engine in engines:
@@ -165,7 +165,7 @@ def _missing(engines: Sequence[Engine], header: str) -> Iterator[str]:
             yield f"| {engine.name}: {engine.problem} {columns * '| '}".rstrip()
 
 
-def _ids(path: Path, count: int) -> list[int]:
+def random_ids(path: Path, count: int) -> list[int]:
     """Random tokens: speed does not depend on their sense."""
     config, _ = read_config(GGUFFile(path))
     generator = torch.Generator().manual_seed(0)

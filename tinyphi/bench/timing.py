@@ -21,16 +21,19 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def in_turn(sides: Mapping[str, Callable[[], T]], runs: int, what: str) -> dict[str, list[T]]:
+def in_turn(
+    sides: Mapping[str, Callable[[], T]], runs: int, what: str, warm_up: bool = True
+) -> dict[str, list[T]]:
     """Let the sides measure themselves, one after the other, round after round: what each found, in order.
 
-    A first round warms up and is dropped. what: the label of the progress bar.
+    what: the label of the progress bar. warm_up: a first round is dropped.
     """
     found: dict[str, list[T]] = {name: [] for name in sides}
-    for _ in tqdm(range(runs + 1), desc=what, leave=False, disable=None):
+    dropped = 1 if warm_up else 0
+    for _ in tqdm(range(runs + dropped), desc=what, leave=False, disable=None):
         for name, measure in sides.items():
             found[name].append(measure())
-    return {name: results[1:] for name, results in found.items()}
+    return {name: results[dropped:] for name, results in found.items()}
 
 
 def faster(mine: Sequence[float], theirs: Sequence[float]) -> str:

@@ -1,0 +1,1 @@
+"""How good a model is: the scores that were `published`, each with its source."""
