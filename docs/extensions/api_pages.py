@@ -17,6 +17,9 @@ ROOMS = {
     "tokenizer": "Text to ids and back",
     "weights": "Files of weights",
     "generation": "From logits to text",
+    "quant": "Fewer bits",
+    "longcontext": "Long texts",
+    "evaluate": "Scores",
     "show": "Views",
     "course": "The course",
 }

@@ -4,9 +4,11 @@ The material is a sentence run through SmolLM2 if that is in the cache, or else 
 so that the pages can be built on any machine. Nothing is downloaded.
 """
 
+import math
 import re
 from collections.abc import Callable
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,12 @@ from sphinx.util.docutils import SphinxDirective
 
 import tinyphi
 from tinyphi import show
+from tinyphi.evaluate.published import REPORT
+from tinyphi.longcontext.extension import METHODS
+from tinyphi.longcontext.needle import NeedleGrid
+from tinyphi.longcontext.perplexity import Band
+from tinyphi.longcontext.trials import Trial
+from tinyphi.model.blocksparse import block_sparse_mask
 from tinyphi.model.cache import CacheSnapshot
 from tinyphi.model.linear import Linear
 from tinyphi.model.mask import positions_within, visible
@@ -175,6 +183,67 @@ INVENTED = {
     "4 bits": (1, 2e9, 0.56e9, 54.0),
     "prompt of 200, bfloat16": (200, 2e9, 2e9, 210.0),
 }
+PHI = tinyphi.PhiConfig.preset("phi-3-mini-128k")
+# A search, invented: perplexities of new candidates by generation, and of what they have to beat.
+SEARCH = [[12.4, 11.9, 13.0, 12.2], [11.8, 12.0, 11.6], [11.5, 11.9], [11.4, 11.7, 11.5]]
+TO_BEAT = {"PI": 13.8, "NTK": 12.3, "YaRN": 11.9}
+EDGES = (0, 512, 1024, 2048, 4096, 6144, 8192)
+PERPLEXITIES = {  # invented as well
+    "as it is": (18.0, 12.5, 11.6, 11.0, 160.0, 900.0),
+    "position interpolation": (24.0, 17.0, 15.5, 14.6, 14.2, 14.3),
+    "LongRoPE": (18.6, 12.9, 11.9, 11.2, 10.9, 10.8),
+}
+
+
+def speeds_of_methods() -> dict[str, torch.Tensor]:
+    """Phi-3-mini's speeds as trained for 4,096 tokens, and slowed for 131,072 in three ways."""
+    plain = inverse_frequencies(tinyphi.PhiConfig.preset("phi-3-mini-4k"), 1)
+    names = ("PI", "YaRN", "LongRoPE")
+    found = {name: plain / torch.tensor(METHODS[name](PHI, 131072).factors) for name in names}
+    return {"as trained": plain, **found}
+
+
+def invented_needles() -> NeedleGrid:
+    """A grid as a model of 4,096 tokens might leave it; nothing was measured."""
+    lengths, depths = (1000, 2000, 4000, 8000), (0.0, 25.0, 50.0, 75.0, 100.0)
+    question, trials = "What is the pass key in the text above? The pass key is", []
+    for length in lengths:
+        for depth in depths[: 5 if length < 8000 else 3]:
+            lost = (length == 8000 and depth < 50) or (length == 4000 and depth == 50)
+            answer = " a key that opens doors." if lost else " 71432."
+            found = float(not lost)
+            trials.append(Trial("passkey", length, depth, 0, question, ("71432",), answer, found, ""))
+    return NeedleGrid(lengths, depths, tuple(trials))
+
+
+def sparse_blocks() -> torch.Tensor:
+    """What each head of Phi-3-small reads in its sparse layers, by blocks: (h i j)."""
+    small = tinyphi.PhiConfig.preset("phi-3-small-8k")
+    assert small.block_sparse is not None
+    first = torch.arange(0, small.max_position_embeddings, small.block_sparse.block_size)[None]
+    return block_sparse_mask(small.block_sparse, small.num_attention_heads, first, first)[0]
+
+
+def bands(values: tuple[float, ...]) -> list[Band]:
+    """Perplexities between the edges, as `perplexity_by_position` returns them."""
+    places = zip(pairwise(EDGES), values, strict=True)
+    return [Band(low, high, high - low, math.log(value)) for (low, high), value in places]
+
+
+def measured_readings() -> dict[str, list[tuple[int, float, float]]]:
+    """What `tinyphi bench long` wrote into benchmarks.md: side → tokens, seconds, MB."""
+    text = (Path(__file__).parents[1] / "benchmarks.md").read_text(encoding="utf-8")
+    table = text.split("<!-- tinyphi bench long -->")[1].split("\n\n| MB in the cache")[0]
+    sides: dict[str, list[tuple[int, float, float]]] = {}
+    tokens = 0
+    for line in table.splitlines():
+        cells = [cell.strip().replace(",", "") for cell in line.split("|")[1:-1]]
+        if len(cells) == 7 and re.fullmatch(r"[\d.]+", cells[2]):
+            tokens = int(cells[0] or tokens)
+            sides.setdefault(cells[1], []).append((tokens, float(cells[2]), float(cells[6])))
+    return sides
+
+
 SEGMENTS = torch.tensor([[0] * 2 + [1] * 6 + [2] * 4])
 HAND_MADE = torch.tensor([[1.0, 0, 0, 0], [0.7, 0.3, 0, 0], [0.1, 0.8, 0.1, 0], [0.2, 0.2, 0.5, 0.1]])
 VIEWS: dict[str, Callable[[], show.View]] = {
@@ -198,6 +267,20 @@ VIEWS: dict[str, Callable[[], show.View]] = {
     "bit_microscope": few_bits,
     "layer_errors": errors_in_few_bits,
     "roofline": lambda: show.roofline(INVENTED, bandwidth=50.0, peak=500.0, measured=False),
+    "wavelengths": lambda: show.wavelengths(speeds_of_methods(), 4096),
+    "stale_cache": lambda: show.stale_cache(
+        inverse_frequencies(PHI, 4096), inverse_frequencies(PHI, 4097), 4096
+    ),
+    "longrope_search": lambda: show.longrope_search(
+        SEARCH, TO_BEAT, {name: METHODS[name](PHI, 131072).factors for name in TO_BEAT}
+    ),
+    "needle_grid": lambda: show.needle_grid(invented_needles(), trained=4096),
+    "benchmarks": lambda: show.benchmarks(REPORT.scores(), REPORT.notes()),
+    "reading_costs": lambda: show.reading_costs(measured_readings()),
+    "perplexity": lambda: show.perplexity(
+        {name: bands(values) for name, values in PERPLEXITIES.items()}, trained=4096
+    ),
+    "sparse_mask": lambda: show.sparse_mask(sparse_blocks(), 64),
 }
 
 

@@ -22,6 +22,7 @@ def record(small_config):
         for step in range(steps):
             new = first if step == 0 else 1
             cache.begin(new)
+            cache.advance(new)
             ids = torch.zeros(1, new, dtype=torch.int64)
             cache.commit(ids, ids + 1, long_factors=False)
             snapshots.append(cache.snapshot())

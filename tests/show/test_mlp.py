@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import silu
 
 from tinyphi.errors import InputError
+from tinyphi.model.mlp import gegelu
 from tinyphi.model.trace import Trace
 from tinyphi.show import mlp_gates
 
@@ -53,6 +54,17 @@ def test_the_live_face_holds_what_the_trace_has():
     assert channel[2, 3, 0] == hidden.abs().argmax()
     shown = silu(torch.tensor(gate[2, 3])) * torch.tensor(up[2, 3])
     torch.testing.assert_close(shown, hidden[channel[2, 3].tolist()], rtol=1e-5, atol=1e-6)
+
+
+def test_another_gate_is_refused():
+    trace = random_trace((0,))
+    gate, up = trace["layers.0.mlp.gate"], trace["layers.0.mlp.up"]
+    trace.record("layers.0.mlp.hidden", (silu(gate) * up).bfloat16(), "b t f")
+    assert mlp_gates(trace, layer=0).text
+    other = random_trace((0,))
+    other.record("layers.0.mlp.hidden", gegelu(gate, up, 20.0), "b t f")
+    with pytest.raises(InputError, match="GEGLU"):
+        mlp_gates(other, layer=0)
 
 
 def test_only_the_layers_that_are_there():

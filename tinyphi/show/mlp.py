@@ -30,7 +30,8 @@ def mlp_gates(trace: Trace, labels: Sequence[str] | None = None, layer: int = 0,
 
     The text has for each token the share of its gates below zero, the share nearly closed (|silu(gate)| below
     0.1), and its strongest channels by |hidden|. The live face goes through all layers of the trace and their
-    first 64 tokens. Raises InputError for a trace without the layer, and for a row that is not there.
+    first 64 tokens. Raises InputError for a trace without the layer, for a row that is not there, and for
+    another gate than SwiGLU's (Phi-3-small has GEGLU).
     """
     layers = sorted(int(name.split(".")[1]) for name in trace if name.endswith(".mlp.gate"))
     if layer not in layers:
@@ -71,7 +72,14 @@ _PACKING = {
 def _gate_and_up(trace: Trace, layer: int, row: int) -> tuple[Tensor, Tensor]:
     gate, up = (row_of(trace[f"layers.{layer}.mlp.{part}"], row) for part in ("gate", "up"))
     usage = f"mlp_gates() takes a trace of a forward pass; gate and up of layer {layer} are (b t f)"
-    return finite(gate, 2, usage), finite(up, 2, usage)
+    gate, up = finite(gate, 2, usage), finite(up, 2, usage)
+    hidden = trace.get(f"layers.{layer}.mlp.hidden")
+    if hidden is not None and not torch.allclose(row_of(hidden, row), silu(gate) * up, rtol=0.05, atol=0.05):
+        raise InputError(
+            "mlp_gates() draws SwiGLU, hidden = silu(gate) · up, and this trace has another, as that of "
+            "Phi-3-small, whose gate is GEGLU."
+        )
+    return gate, up
 
 
 def _summary(gate: Tensor, up: Tensor, tokens: int) -> dict[str, Tensor]:

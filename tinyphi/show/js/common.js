@@ -311,6 +311,10 @@ function tickMarks({ low, high, log }, most = 6) {
   return found;
 }
 
+// The same for things that are counted from 0 to `last`: whole numbers only.
+const wholeTicks = (last) => tickMarks({ low: 0, high: Math.max(1, last) }, 5)
+  .filter((value) => Number.isInteger(value) && value <= last).map((value) => [value, String(value)]);
+
 // A plot with axes, in which the caller draws. x and y: { low, high, log, label, ticks: [[value, text]], upright }.
 // Returns { el, x(value), y(value) in pixels, marks: the group to draw in, watch }. watch(values, onpoint) calls
 // onpoint(i, y) for the values[i] nearest to the pointer, and without y as the arrow keys move.
