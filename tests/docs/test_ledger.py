@@ -130,7 +130,7 @@ def test_a_row_taken_out_of_the_ledger_is_noticed(gone, expected):
 
 def test_a_wrong_entry_would_be_noticed():
     with pytest.raises(AttributeError):
-        resolve("tinyphi.model.norm.LayerNorm")
+        resolve("tinyphi.model.norm.BatchNorm")
     with pytest.raises(ModuleNotFoundError):
         resolve("tinyfi.model")
 
