@@ -15,7 +15,7 @@ from tinyphi.config import PhiConfig
 from tinyphi.errors import ConfigError, InputError
 from tinyphi.longcontext import search as search_module
 from tinyphi.longcontext.extension import METHODS, Extension, extended
-from tinyphi.longcontext.search import PerplexityFitness, SearchResult, Sizes, replay, search
+from tinyphi.longcontext.search import SMOLLM2_12K, PerplexityFitness, SearchResult, Sizes, replay, search
 
 CONFIG = PhiConfig(
     vocab_size=61,
@@ -204,6 +204,15 @@ def test_a_space_that_runs_out_ends_quietly():
     sizes = Sizes(population=30, generations=3, start_tokens=(0,))
     result = search(tiny, 65, lambda extension: extension.factors[0], sizes)
     assert sum(map(len, result.generations)) <= 27
+
+
+def test_the_search_that_ships_beats_what_it_started_from():
+    result = replay(SMOLLM2_12K)
+    assert (result.config.original_max_position_embeddings, result.length) == (8192, 12288)
+    assert result.best.perplexity < min(judged.perplexity for judged in result.baselines.values())
+    first = min(judged.perplexity for judged in result.generations[0])  # YaRN, sharpened
+    assert result.best.perplexity < first
+    assert result.config_with(result.config).long_factor == result.best.extension.factors
 
 
 # --- a model that has long factors already ---

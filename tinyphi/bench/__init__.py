@@ -6,6 +6,7 @@ fresh       time and memory, each in a process of its own
 bandwidth   how fast this machine reads memory, and what reading the weights takes
 models      whole models: the commands decode, quantized and phi3
 long        prompts that double in length: the commands long and layer
+sparse      block-sparse attention beside dense: the command sparse
 random_phi3 a file of Phi-3-mini's shape, for phi3 and layer
 kernels     single matrices: the command kernels
 formats     the quality of each format: the command formats

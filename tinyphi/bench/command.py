@@ -16,6 +16,7 @@ from tinyphi.bench.kernels import bench_kernels
 from tinyphi.bench.long import Reach, bench_layer, bench_long
 from tinyphi.bench.models import Amount, bench_decode, bench_phi3, bench_quantized
 from tinyphi.bench.report import section, write
+from tinyphi.bench.sparse import bench_sparse
 
 _MODELS = {  # what is measured, and how many tokens of prompt and of decoding
     "decode": (bench_decode, "SmolLM2-135M in float32 and bfloat16, beside transformers", 200, 32),
@@ -24,6 +25,7 @@ _MODELS = {  # what is measured, and how many tokens of prompt and of decoding
 }
 _PROMPTS = {  # what is measured, rounds, and the longest prompt
     "long": (bench_long, "SmolLM2-135M reading long prompts, beside transformers", 3, 8192),
+    "sparse": (bench_sparse, "block-sparse attention of Phi-3-small beside dense", 5, 8192),
     "layer": (bench_layer, "one layer of Phi-3-mini-128k reading long prompts", 1, 16384),
 }
 

@@ -39,6 +39,8 @@ from tinyphi.model.transformer import Phi3
 START_TOKENS = (0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 64, 128, 256)  # the paper's choices for n̂
 BASELINES = ("PI", "NTK", "YaRN")  # what the population starts from, and what it has to beat
 SHORT_BASELINES = {"as trained": 0.0, "halfway": 0.5, "long": 1.0}  # the same for short factors: powers of λ
+# The state of a real search, for `replay`; docs/long_context.md has the command that made it.
+SMOLLM2_12K = Path(__file__).with_name("smollm2_12k.json")
 _STEPS = 100  # in which 1 is divided: factors are searched in hundredths
 _WIDEST = 1.25  # factors go up to so many times s
 _TRIES = 100  # to make a candidate that is new
