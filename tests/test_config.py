@@ -290,3 +290,8 @@ def test_junk_in_the_rotation_too(key, junk):
 def test_an_unknown_preset_lists_the_known():
     with pytest.raises(ConfigError, match="phi-3-mini-4k"):
         PhiConfig.preset("phi-4")
+
+
+def test_a_block_sparse_rule_is_one():
+    with pytest.raises(ConfigError, match="a BlockSparse"):
+        replace(PhiConfig.preset("phi-3-small-8k"), block_sparse={"block_size": 64})

@@ -176,6 +176,8 @@ class PhiConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be a positive number.")
         if not isinstance(self.linear_bias, bool):
             raise ConfigError(f"linear_bias is {self.linear_bias!r}; it must be true or false.")
+        if not isinstance(self.block_sparse, BlockSparse | None):
+            raise ConfigError(f"block_sparse is {self.block_sparse!r}; it must be None or a BlockSparse.")
         if self.block_sparse is not None and self.sliding_window is not None:
             raise ConfigError("Attention is either block-sparse or has a sliding window; set one to None.")
         dummies = self.dummy_token_indices

@@ -17,7 +17,7 @@ from tinyphi.model.transformer import Phi3
 def tiny(monkeypatch, path, config):
     """The tiny model in place of the real ones, and no processes: the last test starts one."""
     monkeypatch.setattr(long, "resolve", lambda name: path)
-    monkeypatch.setattr(long, "PHI3", replace(config, max_position_embeddings=4096))
+    monkeypatch.setattr(long, "PHI3_128K", replace(config, max_position_embeddings=4096))
     monkeypatch.setattr(
         long,
         "readings",

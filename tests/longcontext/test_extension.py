@@ -155,6 +155,11 @@ def test_an_impossible_length_is_refused(name, length):
         METHODS[name](small(), length)
 
 
+def test_yarn_needs_speeds_that_fall():
+    with pytest.raises(InputError, match="base above 1"):
+        METHODS["YaRN"](replace(small(), rope_theta=1.0), 2 * ORIGINAL)
+
+
 def test_longrope_needs_factors():
     with pytest.raises(InputError, match="no LongRoPE factors"):
         longrope(small(), 100)

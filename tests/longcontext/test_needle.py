@@ -65,6 +65,9 @@ def test_an_interrupted_grid_holds_what_is_done_and_goes_on(letters, oracle):
     asked = oracle(sight=800)
     grid = needle_grid(oracle.model, letters, [400, 1600], (0, 50, 100), before=some)
     assert len(asked) == 2 and grid.trials[:4] == some.trials and len(grid.trials) == 6
+    oracle(sight=800, stops_after=0)
+    again = needle_grid(oracle.model, letters, [300, 400, 1600], (0, 50, 100), before=grid)
+    assert again.trials == grid.trials  # what was known of lengths behind the break stays
     asked = oracle(sight=800)
     needle_grid(oracle.model, letters, [400, 1600], (0, 50, 100), seed=1, before=some)
     assert len(asked) == 6  # other keys: nothing is taken over
@@ -78,9 +81,12 @@ def test_only_the_first_number_counts():
 
 def test_bad_input(letters, make_model):
     model = make_model()
-    for lengths, depths, repeats in (([], (0,), 1), ([300], (), 1), ([300], (0, 101), 1), ([300], (0,), 0)):
+    for depths in ((), (0, 101)):
         with pytest.raises(InputError, match="depths of 0 … 100"):
-            needle_grid(model, letters, lengths, depths, repeats=repeats)
+            needle_grid(model, letters, [300], depths)
+    for lengths, repeats in (([], 1), ([300.0], 1), ([300], 0), ([300], 1.5)):
+        with pytest.raises(InputError, match="whole numbers above 0"):
+            needle_grid(model, letters, lengths, repeats=repeats)
     with pytest.raises(InputError, match="100 tokens is too short for this test: give 18"):
         needle_grid(model, letters, [100])
     with pytest.raises(InputError, match="haystack is empty"):

@@ -121,8 +121,8 @@ def test_logits_are_never_there_all_at_once(make_model, most_logits, monkeypatch
 
 def test_bad_input(make_model):
     model = make_model()
-    for edges in ((), (5,), (0, 5, 5), (3, 2), (-1, 4)):
-        with pytest.raises(InputError, match="positions that rise"):
+    for edges in ((), (5,), (0, 5, 5), (3, 2), (-1, 4), (0, 2.5, 5)):
+        with pytest.raises(InputError, match="whole numbers that rise"):
             perplexity_by_position(model, [[1, 2, 3]], edges)
     with pytest.raises(InputError, match="longest text has 3 tokens, so none is in the band 4 … 8"):
         perplexity_by_position(model, [[1, 2, 3]], (0, 4, 8))

@@ -84,12 +84,13 @@ def test_whole_words_count():
 def test_bad_input(letters, make_model):
     model = make_model()
     for arguments, more in (
-        ([], {}),
-        ([300], {"repeats": 0}),
         ([300], {"tasks": ["cwe"]}),
         ([300], {"tasks": []}),
     ):
         with pytest.raises(InputError, match="tasks out of single needle, several keys"):
+            ruler(model, letters, arguments, **more)
+    for arguments, more in (([], {}), ([300.0], {}), ([300], {"repeats": 0}), ([300], {"repeats": 1.5})):
+        with pytest.raises(InputError, match="whole numbers above 0"):
             ruler(model, letters, arguments, **more)
     with pytest.raises(InputError, match="Counting words takes"):
         ruler(model, letters, [380], ["common words"])

@@ -1,5 +1,6 @@
 """The search on a cheap fitness with a known optimum, its state file, and the real fitness."""
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -162,9 +163,11 @@ def test_a_damaged_state_is_refused(change, tmp_path):
         replay(state)
 
 
-def test_a_state_that_cannot_be_written_is_said_to_be(tmp_path):
+def test_a_state_that_cannot_be_written_is_said_to_be_before_the_work(tmp_path):
+    fitness = Counted()
     with pytest.raises(InputError, match="cannot be written"):
-        search(CONFIG, LENGTH, Counted(), SMALL, 5, tmp_path / "nowhere" / "state.json")
+        search(CONFIG, LENGTH, fitness, SMALL, 5, tmp_path / "nowhere" / "state.json")
+    assert fitness.asked == []
 
 
 @pytest.mark.parametrize(
@@ -191,12 +194,20 @@ def test_bad_input(arguments, words):
         {"crossovers": -1},
         {"probability": 0},
         {"probability": 1.1},
+        {"probability": "x"},
         {"start_tokens": ()},
+        {"start_tokens": (1.5,)},
     ],
 )
 def test_impossible_sizes(sizes):
     with pytest.raises(InputError, match=next(iter(sizes))):
         Sizes(**sizes)
+
+
+def test_a_single_candidate_has_no_children():
+    still = replace(CONFIG, max_position_embeddings=65, long_factor=(1.0,) * 8, short_factor=(1.0,) * 8)
+    sizes = replace(SMALL, probability=1e-12, start_tokens=(0,))
+    assert [len(row) for row in search(still, 64, distance, sizes).generations] == [1] + [0] * 6
 
 
 def test_a_space_that_runs_out_ends_quietly():
@@ -299,8 +310,13 @@ def test_the_fingerprint_tells_models_and_texts_apart(model):
     assert PerplexityFitness(model, [[*text, 1] for text in TEXTS], LENGTH).fingerprint == known
     assert PerplexityFitness(model, TEXTS[:1], LENGTH).fingerprint != known
     assert PerplexityFitness(model, TEXTS, LENGTH - 1).fingerprint != known
-    other = tinyphi.Phi3(CONFIG)
+    other = copy.deepcopy(model)
+    assert PerplexityFitness(other, TEXTS, LENGTH).fingerprint == known
+    tinyphi.quant.quantize(other, "int8")
     assert PerplexityFitness(other, TEXTS, LENGTH).fingerprint != known
+    with torch.no_grad():
+        model.layers[0].mlp.down_proj.weight[0, 0] += 1
+    assert PerplexityFitness(model, TEXTS, LENGTH).fingerprint != known
 
 
 @pytest.mark.parametrize("texts", [[], [[1] * 127], [[1] * 128, [2] * 5]])

@@ -77,3 +77,11 @@ def test_passages_of_no_tokens():
     for tokens, most in ((0, 1), (1, 0)):
         with pytest.raises(InputError, match="whole numbers of at least 1"):
             passages([1, 2], tokens, most)
+
+
+@pytest.mark.parametrize(
+    "line", ["*** START OF THIS *** *** END OF THIS ***", "*** START OF THE\n", "*** END OF TH\n"]
+)
+def test_a_licence_that_is_not_one_is_left_alone(line, tmp_path):
+    (tmp_path / "book.txt").write_text(f"{line}Once upon a time.", encoding="utf-8")
+    assert book(tmp_path / "book.txt").endswith("Once upon a time.")

@@ -21,6 +21,12 @@ def test_wrong_ids_are_refused(make_model, ids):
         make_model()(ids)
 
 
+@pytest.mark.parametrize("last", [0, -1])
+def test_no_last_tokens_are_refused(make_model, last):
+    with pytest.raises(InputError, match="at least 1"):
+        make_model().hidden(torch.tensor([[3, 4]]), last=last)
+
+
 @pytest.mark.parametrize("token", [-1, 61])
 def test_ids_outside_the_vocabulary_are_refused(make_model, token):
     with pytest.raises(InputError, match="0 … 60"):

@@ -22,7 +22,7 @@ from tinyphi.weights.gguf import GGUFFile
 from tinyphi.weights.load import read_config
 
 SHORTEST = 1024  # tokens of the first prompt
-PHI3 = PhiConfig.preset("phi-3-mini-128k")
+PHI3_128K = PhiConfig.preset("phi-3-mini-128k")
 WINDOW = PhiConfig.preset("phi-3-mini-4k").sliding_window
 _READINGS = """\
 | tokens | by | s | tokens/s | the first is faster by | spread | MB at most, beyond the loaded model |
@@ -43,7 +43,7 @@ def bench_long(reach: Reach) -> Iterator[str]:
     engines = [Tinyphi("tinyphi, float32"), Transformers("transformers, float32")]
     yield from _readings(path, engines, reach)
     yield from cache_rows("SmolLM2-135M", read_config(GGUFFile(path))[0], reach.longest)
-    yield from cache_rows("Phi-3-mini", PHI3, max(reach.longest, PHI3.max_position_embeddings))
+    yield from cache_rows("Phi-3-mini", PHI3_128K, max(reach.longest, PHI3_128K.max_position_embeddings))
 
 
 def bench_layer(reach: Reach) -> Iterator[str]:
@@ -52,7 +52,7 @@ def bench_layer(reach: Reach) -> Iterator[str]:
     Raises WeightsError if there is no room for its file of 65 MB in the system's directory for such files.
     """
     config = replace(
-        PHI3, num_hidden_layers=1, vocab_size=288, bos_token_id=None, eos_token_id=257, pad_token_id=257
+        PHI3_128K, num_hidden_layers=1, vocab_size=288, bos_token_id=None, eos_token_id=257, pad_token_id=257
     )
     with TemporaryDirectory(prefix="tinyphi-") as folder:
         path = write_random(config, Path(folder) / "layer.gguf")

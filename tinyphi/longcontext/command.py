@@ -29,12 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.to is not None:
         check_target(options.to)  # before the work, not after it
+    sizes = Sizes(**{name: getattr(options, name) for name in _SIZES}, start_tokens=(0,))
     model, tokenizer = tinyphi.load(options.model, dtype=getattr(torch, options.dtype))
     if options.original is not None:
         model.config = replace(model.config, original_max_position_embeddings=options.original)
     fitness = _fitness(model, tokenizer, options.text, options.length)
     held_out = _fitness(model, tokenizer, options.held_out, options.length) if options.held_out else None
-    sizes = Sizes(**{name: getattr(options, name) for name in _SIZES}, start_tokens=(0,))
     result = search(model.config, options.length, fitness, sizes, options.seed, options.state)
     print(result)
     if held_out is not None:

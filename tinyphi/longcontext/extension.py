@@ -105,11 +105,13 @@ def yarn(config: PhiConfig, length: int) -> Extension:
 
     A pair that turns 32 times or more within L tokens has shown the model all of its angles: it keeps its
     speed. One that does not turn once is slowed s times; in between, frequencies are mixed. The attention
-    factor is 0.1 ln(s) + 1. Arguments: `position_interpolation`.
+    factor is 0.1 ln(s) + 1. Arguments and errors: `position_interpolation`.
     Source: Peng et al. 2023 (arXiv 2309.00071), def. 2 and eq. 22; `_compute_yarn_parameters` in
     transformers.
     """
     scale = _scale(config, length)
+    if config.rope_theta <= 1:
+        raise InputError(f"rope_theta is {config.rope_theta}; YaRN takes a base above 1.")
     low = max(math.floor(_pair_with_turns(config, _FAST)), 0)
     high = min(math.ceil(_pair_with_turns(config, _SLOW)), config.rotary_dim - 1)
     pairs = torch.arange(_pairs(config), dtype=torch.float64)

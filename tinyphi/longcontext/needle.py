@@ -14,7 +14,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinyphi.errors import InputError
-from tinyphi.longcontext.trials import Haystack, Needle, Prompt, Tokenizer, Trial, ask, assemble, mean_score
+from tinyphi.longcontext.trials import (
+    Haystack,
+    Needle,
+    Prompt,
+    Tokenizer,
+    Trial,
+    ask,
+    assemble,
+    check_whole,
+    mean_score,
+    score_table,
+)
 from tinyphi.model.transformer import Phi3
 
 _HEAD = "A pass key is hidden in the text below. Find it and remember it.\n\n"
@@ -36,12 +47,10 @@ class NeedleGrid:
         return mean_score(t for t in self.trials if (t.tokens, t.depth) == (length, depth))
 
     def __str__(self) -> str:
-        lines = [f"{'depth':>8}" + "".join(f"{length:>8}" for length in self.lengths)]
-        for depth in self.depths:
-            scores = (self.score(length, depth) for length in self.lengths)
-            cells = "".join(f"{'–':>8}" if score is None else f"{score:>8.0%}" for score in scores)
-            lines.append(f"{f'{depth:g} %':>8}{cells}")
-        return "\n".join(lines)
+        names = [f"{f'{depth:g} %':>8}" for depth in self.depths]
+        return score_table(
+            "   depth", names, self.lengths, lambda row, length: self.score(length, self.depths[row])
+        )
 
 
 def needle_grid(
@@ -66,8 +75,9 @@ def needle_grid(
     so the deepest goes first and its keys and values are used again. Ctrl-C ends early, with what is done.
     Raises InputError for lengths too short for the question, and for depths outside of 0 … 100.
     """
-    if not lengths or not depths or repeats < 1 or not all(0 <= depth <= 100 for depth in depths):
-        raise InputError("needle_grid() takes one or more lengths, depths of 0 … 100 and 1 or more repeats.")
+    check_whole("needle_grid()", lengths=lengths, repeats=[repeats])
+    if not depths or not all(0 <= depth <= 100 for depth in depths):
+        raise InputError(f"needle_grid() takes one or more depths of 0 … 100; these are {list(depths)}.")
     straw = Haystack(tokenizer, haystack)
     cells = [
         (length, depth, repeat)
@@ -75,9 +85,8 @@ def needle_grid(
         for repeat in range(repeats)
         for depth in sorted(set(depths), reverse=True)
     ]
-    prompts = (passkey(tokenizer, straw, *cell, seed=seed) for cell in cells)
-    total = sum(length for length, _, _ in cells)
-    trials = ask(model, tokenizer, prompts, total, first_number, before.trials if before else ())
+    prompts = [passkey(tokenizer, straw, *cell, seed=seed) for cell in cells]
+    trials = ask(model, tokenizer, prompts, first_number, before.trials if before else ())
     return NeedleGrid(tuple(sorted(set(lengths))), tuple(sorted(set(depths))), tuple(trials))
 
 

@@ -63,8 +63,11 @@ def surprise(model: Phi3, ids: Tensor, segments: Tensor | None = None) -> Tensor
 
 
 def perplexity(model: Phi3, ids: Tensor, segments: Tensor | None = None) -> float:
-    """exp of the mean surprise about all tokens that something comes before: (b t) → a number."""
-    return _mean_of(surprise(model, ids, segments)).perplexity
+    """exp of the mean surprise about all tokens that something comes before: (b t) → a number.
+
+    NaN if that is none, as for a single token.
+    """
+    return _band([surprise(model, ids, segments).flatten()], 0, ids.numel()).perplexity
 
 
 def perplexity_by_position(model: Phi3, texts: Sequence[Sequence[int]], edges: Sequence[int]) -> list[Band]:
@@ -76,8 +79,12 @@ def perplexity_by_position(model: Phi3, texts: Sequence[Sequence[int]], edges: S
     differs because it holds other texts. Ctrl-C ends early, with the bands of the texts that were done.
     Raises InputError for edges that do not rise, and where no text reaches into the last band.
     """
-    if len(edges) < 2 or any(low >= high for low, high in pairwise((-1, *edges))):
-        raise InputError(f"edges={list(edges)}: give two or more positions that rise, from 0 on.")
+    if (
+        not all(isinstance(edge, int) for edge in edges)
+        or len(edges) < 2
+        or any(low >= high for low, high in pairwise((-1, *edges)))
+    ):
+        raise InputError(f"edges={list(edges)}: give two or more whole numbers that rise, from 0 on.")
     cut = [list(text[: edges[-1]]) for text in texts]
     longest = max(map(len, cut), default=0)
     if longest <= max(edges[-2], 1):
@@ -100,11 +107,7 @@ def perplexity_by_position(model: Phi3, texts: Sequence[Sequence[int]], edges: S
 
 
 def _band(found: Sequence[Tensor], start: int, end: int) -> Band:
-    """Of the surprises (t) of each text those at the positions start … end − 1."""
-    return _mean_of(torch.cat([text[start:end] for text in found]), start, end)
-
-
-def _mean_of(surprises: Tensor, start: int = 0, end: int = 0) -> Band:
-    """The mean of those that are numbers, in float64."""
+    """The mean, in float64, of the surprises (t) of each text at the positions start … end − 1."""
+    surprises = torch.cat([text[start:end] for text in found])
     known = surprises[~surprises.isnan()].double()
-    return Band(start, end or surprises.numel(), known.numel(), float(known.mean()))
+    return Band(start, end, known.numel(), float(known.mean()))

@@ -27,8 +27,10 @@ from tinyphi.longcontext.trials import (
     Trial,
     ask,
     assemble,
+    check_whole,
     mean_score,
     plain,
+    score_table,
 )
 from tinyphi.model.transformer import Phi3
 
@@ -56,12 +58,10 @@ class RulerScores:
         return mean_score(t for t in self.trials if (t.task, t.tokens) == (task, length))
 
     def __str__(self) -> str:
-        lines = [f"{'task':<20}" + "".join(f"{length:>8}" for length in self.lengths)]
-        for task in self.tasks:
-            scores = (self.score(task, length) for length in self.lengths)
-            cells = "".join(f"{'–':>8}" if score is None else f"{score:>8.0%}" for score in scores)
-            lines.append(f"{task:<20}{cells}")
-        return "\n".join(lines)
+        names = [f"{task:<20}" for task in self.tasks]
+        return score_table(
+            f"{'task':<20}", names, self.lengths, lambda row, length: self.score(self.tasks[row], length)
+        )
 
 
 def ruler(
@@ -83,13 +83,15 @@ def ruler(
     Raises InputError for unknown tasks and for lengths that are too short for one.
     """
     tasks = tuple(TASKS) if tasks is None else tuple(tasks)
-    if not lengths or repeats < 1 or not tasks or not set(tasks) <= set(TASKS):
-        raise InputError(f"ruler() takes lengths, 1 or more repeats, and tasks out of {', '.join(TASKS)}.")
+    check_whole("ruler()", lengths=lengths, repeats=[repeats])
+    if not tasks or not set(tasks) <= set(TASKS):
+        raise InputError(f"ruler() takes tasks out of {', '.join(TASKS)}; these are {', '.join(tasks)}.")
     straw = Haystack(tokenizer, haystack)
     cells = [(t, n, repeat) for n in sorted(set(lengths)) for t in tasks for repeat in range(repeats)]
-    prompts = (ruler_prompt(tokenizer, straw, *cell, seed=seed) for cell in cells)
-    total = sum(length for _, length, _ in cells)
-    trials = ask(model, tokenizer, prompts, total, share_found, before.trials if before else ())
+    prompts = [
+        ruler_prompt(tokenizer, straw, task, length, repeat, seed=seed) for task, length, repeat in cells
+    ]
+    trials = ask(model, tokenizer, prompts, share_found, before.trials if before else ())
     return RulerScores(tasks, tuple(sorted(set(lengths))), tuple(trials))
 
 

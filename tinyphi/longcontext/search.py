@@ -66,10 +66,12 @@ class Sizes:
             count = getattr(self, name)
             if not isinstance(count, int) or count < fewest:
                 raise InputError(f"{name} is {count!r}; it must be a whole number of at least {fewest}.")
-        if not 0 < self.probability <= 1:
+        if not isinstance(self.probability, int | float) or not 0 < self.probability <= 1:
             raise InputError(f"probability is {self.probability!r}; it must be above 0 and at most 1.")
-        if not self.start_tokens:
-            raise InputError("start_tokens is empty; give at least one choice, such as (0,).")
+        if not self.start_tokens or not all(isinstance(n, int) and n >= 0 for n in self.start_tokens):
+            raise InputError(
+                f"start_tokens is {self.start_tokens!r}; give one or more whole numbers from 0, such as (0,)."
+            )
 
 
 class Judged(NamedTuple):
@@ -144,8 +146,9 @@ class PerplexityFitness:
     @property
     def fingerprint(self) -> str:
         """Names the model and the texts, so that a search is not resumed with others."""
-        weight = self._model.norm.weight.detach().cpu()  # of training, so no other model has it
-        known = [repr(self._model.config), str(weight.dtype), str(weight.tolist())]
+        known = [repr(self._model.config), str(self._model)]  # formats of quantized matrices, too
+        for name, weight in self._model.named_parameters():
+            known.append(f"{name} {weight.dtype} {weight.detach().flatten()[:8].tolist()}")
         known += [str(row.tolist()) for row in self._rows]
         return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
 
@@ -173,8 +176,8 @@ def search(
     """
     starts = _starting_points(config, length)
     sizes = sizes or Sizes()
-    rest = sizes.generations * (sizes.mutations + sizes.crossovers)
-    with tqdm(total=len(starts) + sizes.population + rest, desc="search", unit="candidate") as bar:
+    total = len(starts) + sizes.population + sizes.generations * (sizes.mutations + sizes.crossovers)
+    with tqdm(total=total, desc="search", unit="candidate", leave=False) as bar:
         judge = _Judge(config, length, fitness, sizes, seed, None if state is None else Path(state), bar)
         baselines = {name: judge.baseline(name, extension) for name, extension in starts.items()}
         nursery = _Nursery(config, length, sizes, seed)
@@ -215,8 +218,8 @@ def _starting_points(config: PhiConfig, length: int) -> dict[str, Extension]:
         goal = {name: METHODS[name](config, length) for name in BASELINES}
         if before is None:
             return goal
-        extended = replace(config, original_max_position_embeddings=reach)
-        more = {name: METHODS[name](extended, length).factors for name in BASELINES}
+        longer = replace(config, original_max_position_embeddings=reach)
+        more = {name: METHODS[name](longer, length).factors for name in BASELINES}
         products = {name: tuple(a * b for a, b in zip(before, more[name], strict=True)) for name in BASELINES}
         return {name: replace(goal[name], factors=products[name]) for name in BASELINES}
     if isinstance(length, int) and before is not None and 2 <= length <= original:
@@ -255,7 +258,8 @@ class _Nursery:
         """Mutations and crossovers of the parents, which are ranked: the best first."""
         draw, sizes = self._random, self._sizes
         mutated = self._known(self._mutated(draw.choice(parents)) for _ in range(sizes.mutations))
-        pairs = (sorted(draw.sample(range(len(parents)), 2)) for _ in range(sizes.crossovers))
+        couples = sizes.crossovers if len(parents) > 1 else 0
+        pairs = (sorted(draw.sample(range(len(parents)), 2)) for _ in range(couples))
         return mutated + self._known(self._crossed(parents[one], parents[two]) for one, two in pairs)
 
     def _rounded(self, extension: Extension) -> _Candidate:
@@ -326,6 +330,7 @@ class _Judge:
         self._answers: dict[_Candidate, float] = {}
         if path is not None and path.exists():
             self._load(path)
+        self._save()  # so that a file that cannot be written is noticed before the work
 
     def baseline(self, name: str, extension: Extension) -> Judged:
         if name not in self._baselines:

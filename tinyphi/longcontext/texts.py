@@ -60,8 +60,9 @@ def book(path: str | Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as UTF-8 text: {error}") from error
     start, end = (text.find(f"*** {word} OF TH") for word in ("START", "END"))
-    if 0 <= start < end:
-        text = text[text.index("\n", start) : end]
+    begin = text.find("\n", start, end) if 0 <= start < end else -1
+    if begin >= 0:
+        text = text[begin:end]
     return text.strip()
 
 

@@ -86,7 +86,7 @@ class Haystack:
             raise InputError("The haystack is empty. Give the ids of a long text, or None for a plain one.")
         data = {id: tokenizer.token_bytes(id) for id in set(self.ids)}
         after = [*self.ids[1:], self.ids[0]]
-        self._ends = [_ends(data[id], data[next]) for id, next in zip(self.ids, after, strict=True)]
+        self._last = [_ends_sentence(data[id], data[next]) for id, next in zip(self.ids, after, strict=True)]
 
     def cut(self, start: int, tokens: int) -> tuple[list[int], list[int]]:
         """`tokens` tokens from the sentence that begins at or after `start`, and where sentences end in them.
@@ -95,17 +95,17 @@ class Haystack:
         """
         first = self._sentence(start)
         places = [place % len(self.ids) for place in range(first, first + tokens)]
-        ends = [number for number in range(1, tokens) if self._ends[places[number - 1]]]
+        ends = [number for number in range(1, tokens) if self._last[places[number - 1]]]
         return [self.ids[place] for place in places], [0, *ends, tokens]
 
     def _sentence(self, start: int) -> int:
         """The first place from `start` on that a sentence ends before; `start` where there is none."""
         size = len(self.ids)
-        ahead = (place for place in range(start, start + size) if self._ends[(place - 1) % size])
+        ahead = (place for place in range(start, start + size) if self._last[(place - 1) % size])
         return next(ahead, start)
 
 
-def _ends(token: bytes, following: bytes) -> bool:
+def _ends_sentence(token: bytes, following: bytes) -> bool:
     """Whether a sentence or a line ends with a token."""
     return token.endswith(b"\n") or (token.endswith((b".", b"!", b"?")) and following[:1].isspace())
 
@@ -190,27 +190,26 @@ class Reader:
 def ask(
     model: Phi3,
     tokenizer: Tokenizer,
-    prompts: Iterable[Prompt],
-    tokens: int,
+    prompts: Sequence[Prompt],
     judge: Callable[[str, tuple[str, ...]], float],
     before: Sequence[Trial],
 ) -> list[Trial]:
-    """Let the model answer every prompt; judge: (answer, truth) → a score. Ctrl-C returns what is done.
+    """Let the model answer every prompt; judge: (answer, truth) → a score. Ctrl-C returns what is known.
 
-    tokens: of all prompts together. before: trials of the same model, which are not made again.
+    before: trials of the same model, which are not made again.
     """
+    keys = [(prompt.task, prompt.depth, prompt.repeat, prompt.fingerprint) for prompt in prompts]
     known = {(trial.task, trial.depth, trial.repeat, trial.prompt): trial for trial in before}
-    reader = Reader(model)
-    trials: list[Trial] = []
-    with tqdm(total=tokens, desc="asking", unit="token", leave=False, disable=None) as bar:
+    reader, total = Reader(model), sum(len(prompt.ids) for prompt in prompts)
+    with tqdm(total=total, desc="asking", unit="token", leave=False, disable=None) as bar:
         try:
-            for prompt in prompts:
-                key = (prompt.task, prompt.depth, prompt.repeat, prompt.fingerprint)
-                trials.append(known.get(key) or _try(reader, tokenizer, prompt, judge))
+            for key, prompt in zip(keys, prompts, strict=True):
+                if key not in known:
+                    known[key] = _try(reader, tokenizer, prompt, judge)
                 bar.update(len(prompt.ids))
         except KeyboardInterrupt:
             pass
-    return trials
+    return [known[key] for key in keys if key in known]
 
 
 def _try(
@@ -221,6 +220,28 @@ def _try(
     place = (prompt.task, len(prompt.ids), prompt.depth, prompt.repeat)
     score = judge(answer, prompt.truth)
     return Trial(*place, prompt.question, prompt.truth, answer, score, prompt.fingerprint)
+
+
+def check_whole(what: str, **given: Sequence[int]) -> None:
+    """Raise InputError unless each is a list of one or more whole numbers above 0."""
+    for name, numbers in given.items():
+        if not numbers or not all(isinstance(number, int) and number > 0 for number in numbers):
+            raise InputError(f"{what} takes {name} as whole numbers above 0; {list(numbers)} are not.")
+
+
+def score_table(
+    head: str, names: Sequence[str], lengths: Sequence[int], score: Callable[[int, int], float | None]
+) -> str:
+    """Scores by name and length as text. score: (number of the name, length) → 0 … 1, or None.
+
+    head and names: the first column, padded.
+    """
+    lines = [head + "".join(f"{length:>8}" for length in lengths)]
+    for number, name in enumerate(names):
+        scores = (score(number, length) for length in lengths)
+        cells = "".join(f"{'–':>8}" if found is None else f"{found:>8.0%}" for found in scores)
+        lines.append(name + cells)
+    return "\n".join(lines)
 
 
 def mean_score(trials: Iterator[Trial]) -> float | None:

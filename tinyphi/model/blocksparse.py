@@ -28,8 +28,8 @@ from tinyphi.model.mask import Sight
 def block_sparse_mask(rule: BlockSparse, heads: int, positions: Tensor, key_positions: Tensor) -> Tensor:
     """True where a head's query reads a key, by their positions: (b t), (b s) → (b h t s) bool.
 
-    The block i of the query reads the block j of the key if it is local, i - j < 16, or every eighth, counted
-    from another start in each head. Within the blocks, a query sees no later key.
+    The block i of the query reads the block j of the key if it is local (in Phi-3-small i - j < 16) or one of
+    every so many (8), counted from another start in each head. Within the blocks, a query sees no later key.
     """
     here, there = positions[:, None, :, None], key_positions[:, None, None]
     i, j = here // rule.block_size, there // rule.block_size
@@ -42,7 +42,8 @@ def block_sparse_mask(rule: BlockSparse, heads: int, positions: Tensor, key_posi
 def head_starts(rule: BlockSparse, heads: int) -> Tensor:
     """The first block that each head reads of the strided ones: (h) int64.
 
-    Head 0 starts at the last of the first `vert_stride` blocks, the next one a block earlier.
+    Head 0 starts at the last of the first `vert_stride` blocks, the next one a block earlier (or more,
+    where there are few heads).
     """
     step = max(1, rule.vert_stride // heads)
     return (-1 - step * torch.arange(heads)) % rule.vert_stride

@@ -111,6 +111,8 @@ class Phi3(nn.Module):
         """
         trace = NO_TRACE if trace is None else trace
         segments = self._check(ids, segments, cache)
+        if last is not None and last < 1:
+            raise InputError(f"last is {last}; it must be at least 1, or None for all tokens.")
         new = ids.shape[1]
         place = _place(self.config, ids, segments, cache)
         if cache is not None:

@@ -84,3 +84,16 @@ def column(label: str, width: int = 14) -> str:
     """A token's text as the first column of a digest."""
     shown = style.visible(label)
     return f"{shown if len(shown) <= width else shown[: width - 1] + '…':<{width}}"
+
+
+def speeds_of_pairs(values: object, usage: str, most: int = 1024) -> Tensor:
+    """RoPE's speeds (r), radians per token. Raises InputError, beginning with `usage`, for others."""
+    row = finite(values, 1, usage)
+    if row.min() <= 0 or len(row) > most:
+        raise InputError(f"{usage}: above zero, and at most {most} of them.")
+    return row
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Up to `most` of the numbers below `count`, first and last among them."""
+    return sorted({round(place * (count - 1) / (most - 1)) for place in range(most)})

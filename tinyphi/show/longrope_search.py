@@ -9,7 +9,7 @@ from torch import Tensor
 from tinyphi.errors import InputError
 from tinyphi.show import style
 from tinyphi.show.digest import fixed
-from tinyphi.show.given import drawn_words, finite, words
+from tinyphi.show.given import drawn_words, finite, spread, words
 from tinyphi.show.live import Live, pack
 from tinyphi.show.view import View
 
@@ -82,22 +82,17 @@ def _short(value: Tensor | float) -> str:
     return fixed(float(value))
 
 
-def _spread(count: int, most: int) -> list[int]:
-    """Up to `most` of the numbers below `count`, first and last among them."""
-    return sorted({round(place * (count - 1) / (most - 1)) for place in range(most)})
-
-
 def _digest(
     found: list[Tensor], best: Tensor, baselines: dict[str, float], factors: dict[str, Tensor]
 ) -> list[str]:
     lines = [f"longrope search, {sum(map(len, found))} candidates in {len(found)} generations"]
     lines += [f"{words(name)[:20]:<20} {_short(value):>10}" for name, value in baselines.items()]
     lines.append(f"{'generation':<10} {'new':>9} {'their best':>10} {'median':>10} {'best so far':>12}")
-    for number in _spread(len(found), _LINES):
+    for number in spread(len(found), _LINES):
         values = found[number]
         ends = (_short(values.min()), _short(values.median())) if len(values) else ("–", "–")
         lines.append(f"{number:<10} {len(values):>9} {ends[0]:>10} {ends[1]:>10} {_short(best[number]):>12}")
-    pairs = _spread(len(next(iter(factors.values()))), _SHOWN_PAIRS)
+    pairs = spread(len(next(iter(factors.values()))), _SHOWN_PAIRS)
     lines.append(f"{'factors of pair':<20}" + "".join(f"{pair:>8}" for pair in pairs))
     for name, row in factors.items():
         lines.append(f"{words(name)[:20]:<20}" + "".join(f"{row[pair]:>8.2f}" for pair in pairs))

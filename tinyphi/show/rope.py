@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tinyphi.errors import InputError
 from tinyphi.show import style
-from tinyphi.show.given import digits, finite, two_decimals
+from tinyphi.show.given import digits, finite, spread, two_decimals
 from tinyphi.show.live import Live, pack
 from tinyphi.show.view import View
 
@@ -58,7 +58,7 @@ def _digest(head: str, speeds: Tensor, longer: Tensor | None) -> str:
     more = "" if longer is None else "  longer: rad/token  tokens/turn"
     lines = [head, f"{'pair':>4}  rad/token  tokens/turn{more}  cosine at distance" + _row(_DISTANCES)]
     count = len(speeds)
-    for pair in sorted({round(i * (count - 1) / (_LINES - 1)) for i in range(_LINES)}):
+    for pair in spread(count, _LINES):
         speed = speeds[pair]
         also = "" if longer is None else f"  {digits(longer[pair].item()):>17}  {_wave(longer[pair]):>11}"
         cosines = [two_decimals(torch.cos(speed * distance)) for distance in _DISTANCES]

@@ -98,7 +98,7 @@ def _checked(blocks: Tensor, block_size: int) -> Tensor:
         )
         raise InputError(
             "sparse_mask() takes a mask (h i j) of booleans, for as many blocks of queries as of keys; this "
-            f"is {what}. Of a mask of tokens (h t t), give mask[:, size - 1 :: size, ::size]."
+            f"is {what}. Of a mask of tokens (h t t) in whole blocks, give mask[:, size - 1 :: size, ::size]."
         )
     if blocks.shape[0] > MOST_HEADS or blocks.shape[1] > MOST_BLOCKS:
         raise InputError(

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from tinyphi.errors import InputError
 from tinyphi.show import style
-from tinyphi.show.given import finite, two_decimals
+from tinyphi.show.given import speeds_of_pairs, spread, two_decimals
 from tinyphi.show.live import Live, pack
 from tinyphi.show.view import View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_PAIRS, MOST_TOKENS = 1024, 131_072
+MOST_TOKENS = 131_072
 _COLUMNS, _CELLS = 64, 8  # bins of key positions in the figure; rows and columns of the digest
 
 
@@ -30,7 +30,8 @@ def stale_cache(before: Tensor, after: Tensor, tokens: int) -> View:
     Source: this project, from the rule in arXiv 2402.13753, sec. 3.3. Raises InputError for speeds that are
     not finite and above zero, and for less than 8 tokens.
     """
-    old, new = _checked(before, "before"), _checked(after, "after")
+    usage = "stale_cache() takes speeds (r), radians per token, before and after"
+    old, new = speeds_of_pairs(before, usage), speeds_of_pairs(after, usage)
     if len(old) != len(new):
         raise InputError(f"{len(old)} speeds before, but {len(new)} after: give one per pair.")
     if not isinstance(tokens, int) or not _CELLS <= tokens <= MOST_TOKENS:
@@ -44,14 +45,6 @@ def stale_cache(before: Tensor, after: Tensor, tokens: int) -> View:
     )
     live = Live("stale_cache", {"before": pack(old), "after": pack(new), "tokens": tokens})
     return View(text, alt, lambda: _draw(error, right.mean(0), stale.mean(0)), live=live)
-
-
-def _checked(values: Tensor, name: str) -> Tensor:
-    usage = f"stale_cache() takes {name} (r), radians per token"
-    row = finite(values, 1, usage).double()
-    if row.min() <= 0 or len(row) > MOST_PAIRS:
-        raise InputError(f"{usage}: above zero, and at most {MOST_PAIRS} of them.")
-    return row
 
 
 def _cosines(old: Tensor, new: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
@@ -71,7 +64,7 @@ def _digest(error: Tensor, right: Tensor, stale: Tensor) -> list[str]:
     lines = [f"stale cache, {count} pairs, {tokens} keys: error of the cosine, {two_decimals(error.mean())}"]
     starts = [column * tokens // _CELLS for column in range(_CELLS)]
     lines.append("pair  keys from" + "".join(f"{start:>7}" for start in starts))
-    for pair in sorted({round(i * (count - 1) / (_CELLS - 1)) for i in range(_CELLS)}):
+    for pair in spread(count, _CELLS):
         lines.append(f"{pair:>4}{' ' * 11}" + "".join(f"{two_decimals(x):>7}" for x in cells[pair]))
     distances = [2**power for power in range(0, int(math.log2(tokens)) + 1, 2)]
     lines.append("distance       " + "".join(f"{distance:>7}" for distance in distances))

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from tinyphi.errors import InputError
 from tinyphi.show import style
-from tinyphi.show.given import digits, drawn_words, finite, words
+from tinyphi.show.given import digits, drawn_words, speeds_of_pairs, spread, words
 from tinyphi.show.live import Live, pack
 from tinyphi.show.view import View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_PAIRS, MOST_SERIES = 1024, 6
+MOST_SERIES = 6
 _LINES = 9  # pairs in the digest
 
 
@@ -34,7 +34,8 @@ def wavelengths(speeds: Mapping[str, Tensor], context: int) -> View:
     Source: LongRoPE (arXiv 2402.13753), sec. 2.1; YaRN (arXiv 2309.00071), sec. 3.2, for "wavelength".
     Raises InputError for speeds that are not finite and above zero, and for lists of different lengths.
     """
-    rows = {name: _checked(values, f"speeds of {name!r}") for name, values in speeds.items()}
+    usage = "wavelengths() takes speeds (r), radians per token"
+    rows = {name: speeds_of_pairs(values, f"{usage}; {name!r}") for name, values in speeds.items()}
     if not 0 < len(rows) <= MOST_SERIES or len({len(row) for row in rows.values()}) > 1:
         raise InputError(f"wavelengths() takes 1 to {MOST_SERIES} series of one length, one speed per pair.")
     if not isinstance(context, int) or context < 1:
@@ -49,14 +50,6 @@ def wavelengths(speeds: Mapping[str, Tensor], context: int) -> View:
     return View(text, alt, lambda: _draw(turns, context), live=Live("wavelengths", data))
 
 
-def _checked(values: Tensor, name: str) -> Tensor:
-    usage = f"wavelengths() takes {name} (r), radians per token"
-    row = finite(values, 1, usage).double()
-    if row.min() <= 0 or len(row) > MOST_PAIRS:
-        raise InputError(f"{usage}: above zero, and at most {MOST_PAIRS} of them.")
-    return row
-
-
 def _falls_by_one_ratio(speeds: Tensor) -> bool:
     ratios = speeds[:-1] / speeds[1:]
     return len(ratios) > 0 and bool(ratios.min() > 1 and ratios.max() < 1.001 * ratios.min())
@@ -67,7 +60,7 @@ def _digest(turns: dict[str, Tensor], context: int) -> list[str]:
     count = len(first)
     lines = [f"wavelengths, {count} pairs, tokens for one turn and factor beside {words(next(iter(turns)))}"]
     lines.append("pair " + "".join(f"{words(name)[:17]:>18}" for name in turns))
-    for pair in sorted({round(i * (count - 1) / (_LINES - 1)) for i in range(_LINES)}):
+    for pair in spread(count, _LINES):
         cells = [f"{digits(row[pair].item())} ×{row[pair] / first[pair]:.2f}" for row in turns.values()]
         lines.append(f"{pair:>4} " + "".join(f"{cell:>18}" for cell in cells))
     lines.append(f"pairs that never turn round in {context} tokens: ")

@@ -62,10 +62,10 @@ def from_directory(path: str | os.PathLike[str]) -> Tokenizer:
 
     Reads tokenizer.json if it is there (as transformers does), else tokenizer.model with
     tokenizer_config.json or added_tokens.json, or a .tiktoken file. Without tokenizer_config.json, what is
-    known of Phi-3 and
-    SmolLM2 fills the gaps; Phi-3-mini, 3.5-mini and medium then count as Phi-3-mini.
+    known of Phi-3 and SmolLM2 fills the gaps; Phi-3-mini, 3.5-mini and medium then count as Phi-3-mini. The
+    merges of a tokenizer.json of Phi-3-small are not read: they follow from the ids of the vocabulary.
     Errors: TokenizerError that names the file and what to do, for missing or damaged files and for tokenizers
-    of other kinds than Phi-3's and SmolLM2's.
+    of other kinds than those of Phi-3-mini, Phi-3-small and SmolLM2.
     """
     folder = Path(path)
     ranks = min((file.name for file in folder.glob("*.tiktoken")), default="cl100k_base.tiktoken")

@@ -241,7 +241,10 @@ splitting = Exercise(
     """,
     hints=[
         "Cut the last axis into groups first; each has heads // groups queries, one key, one value.",
-        '`rearrange(rows, "t (n part c) -> t n part c", n=groups, part=heads // groups + 2)`.',
+        """
+        `from einops import rearrange`, then
+        `rearrange(rows, "t (n part c) -> t n part c", n=groups, part=heads // groups + 2)`.
+        """,
         "The last two parts of each group are key and value; the others are queries, whose two axes become one.",
     ],
 )

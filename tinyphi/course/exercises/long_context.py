@@ -287,6 +287,9 @@ def judge_piece(f):
         if torch.equal(got, right):
             continue
         case = f"stored {stored}, new {new}, window {window}: "
+        fail_if(
+            torch.equal(got, ~right), f"{case}True and False are exchanged: True is what a token may see."
+        )
         top_left = there[:new, None] - there
         fail_if(
             torch.equal(got, (top_left >= 0) & (top_left < near_by)),

@@ -3,7 +3,7 @@
 function draw({ data, el }) {
   const { size, near, heads, colours, words } = data;
   const { shape: [, count], values: kinds } = unpack(data.kinds), readers = unpack(data.readers).values;
-  const [FUTURE, UNREAD, LOCAL, FAR] = [0, 1, 2, 3], area = count * count;
+  const [FUTURE, UNREAD, LOCAL] = [0, 1, 2], area = count * count;
   const state = { head: 0, together: false, at: null };
   const kind = (head, i, j) => kinds[heads[head] * area + i * count + j];
   const reads = (head, i, j) => kind(head, i, j) > UNREAD;
