@@ -5,7 +5,7 @@ import re
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tinyphi.config import PhiConfig
+    from tinyphi.model.transformer import Phi3
 
 GOAL = (
     60  # seconds for a notebook on two cores. Shared machines are slow, so only the cell timeout is enforced.
@@ -95,6 +96,26 @@ def small_config() -> "PhiConfig":
         eos_token_id=None,
         pad_token_id=None,
     )
+
+
+@pytest.fixture(scope="session")
+def make_model(small_config: "PhiConfig") -> "Callable[..., Phi3]":
+    """Makes models of that shape, or a changed one, with weights that hide nothing."""
+    from dataclasses import replace
+
+    import torch
+
+    from tinyphi.model.transformer import Phi3
+
+    def make(**changes: Any) -> Phi3:
+        torch.manual_seed(3)
+        model = Phi3(replace(small_config, **changes)).eval()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_((1.0 if "norm" in name else 0.0) + 0.3 * torch.randn_like(parameter))
+        return model
+
+    return make
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -30,7 +30,7 @@ def tokens_read(session):
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 def test_prefill_starts_anew_and_decode_goes_on(engine, path):
     if engine.problem is not None:
-        pytest.skip(engine.problem)
+        pytest.skip(f"{engine.name} cannot run here: {engine.problem}")
     engine.prepare()
     session = engine.open(path, 32)
     for _ in range(2):

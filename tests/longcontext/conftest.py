@@ -1,13 +1,10 @@
-"""A tokenizer of single letters, a tiny model, and one that answers from the last tokens it can see."""
+"""A tokenizer of single letters, and a reader that answers from the last tokens it can see."""
 
 import re
-from dataclasses import replace
 
 import pytest
-import torch
 
 from tinyphi.longcontext import trials
-from tinyphi.model.transformer import Phi3
 
 LETTERS = [chr(code) for code in (10, *range(32, 127))]
 WORDS = [" " + first + second + third for first in "bdfg" for second in "aeiou" for third in "lmnrst"]
@@ -35,19 +32,6 @@ class Letters:
 @pytest.fixture(params=[False, True], ids=["", "bos"])
 def letters(request):
     return Letters(request.param)
-
-
-@pytest.fixture(scope="session")
-def make_model(small_config):
-    def make(**changes):
-        torch.manual_seed(3)
-        model = Phi3(replace(small_config, **changes)).eval()
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_((1.0 if "norm" in name else 0.0) + 0.3 * torch.randn_like(parameter))
-        return model
-
-    return make
 
 
 @pytest.fixture

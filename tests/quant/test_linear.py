@@ -34,7 +34,7 @@ def relative(found, wanted):
 def test_every_backend_multiplies_and_gives_the_weight_back(weight, backend):
     problem = BACKENDS[backend].refuses(weight)
     if problem:
-        pytest.skip(problem)
+        pytest.skip(f"{backend} cannot take this weight: {problem}")
     layer = GroupedLinear(weight, backend)
     x = torch.randn(2, 5, 256, generator=torch.Generator().manual_seed(1))
     assert relative(layer(x), F.linear(x, weight.dequantize())) < TOLERANCE[backend]
@@ -50,8 +50,8 @@ def test_every_backend_multiplies_and_gives_the_weight_back(weight, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_conversions_copies_and_files_leave_the_weight_alone(backend):
     weight = quantize_int4(torch.randn(32, 64), symmetric=False)
-    if BACKENDS[backend].refuses(weight):
-        pytest.skip(BACKENDS[backend].refuses(weight))
+    if problem := BACKENDS[backend].refuses(weight):
+        pytest.skip(f"{backend} cannot take this weight: {problem}")
     layer, x = GroupedLinear(weight, backend), torch.randn(1, 64)
     before = layer(x)
     twin = copy.deepcopy(layer)

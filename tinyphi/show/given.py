@@ -9,6 +9,8 @@ from tinyphi.errors import InputError
 from tinyphi.show import style
 from tinyphi.show.digest import fixed
 
+_MOST_PAIRS = 1024
+
 
 def shaped(tensor: object, usage: str, *axes: int) -> Tensor:
     """`tensor` if it has one of these numbers of axes and is not empty; an InputError with `usage` if not."""
@@ -86,11 +88,11 @@ def column(label: str, width: int = 14) -> str:
     return f"{shown if len(shown) <= width else shown[: width - 1] + '…':<{width}}"
 
 
-def speeds_of_pairs(values: object, usage: str, most: int = 1024) -> Tensor:
+def speeds_of_pairs(values: object, usage: str) -> Tensor:
     """RoPE's speeds (r), radians per token. Raises InputError, beginning with `usage`, for others."""
     row = finite(values, 1, usage)
-    if row.min() <= 0 or len(row) > most:
-        raise InputError(f"{usage}: above zero, and at most {most} of them.")
+    if row.min() <= 0 or len(row) > _MOST_PAIRS:
+        raise InputError(f"{usage}: above zero, and at most {_MOST_PAIRS} of them.")
     return row
 
 

@@ -8,14 +8,13 @@ from torch import Tensor
 
 from tinyphi.errors import InputError
 from tinyphi.show import style
-from tinyphi.show.given import digits, finite, spread, two_decimals
+from tinyphi.show.given import digits, speeds_of_pairs, spread, two_decimals
 from tinyphi.show.live import Live, pack
 from tinyphi.show.view import View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_PAIRS = 1024
 _LINES = 8  # pairs in the digest
 _DISTANCES = (1, 4, 16, 64, 256)
 
@@ -31,8 +30,9 @@ def rope_pairs(speeds: Tensor, longer: Tensor | None = None) -> View:
     longer (r) are other speeds to compare, such as LongRoPE's beyond the original context. Raises InputError
     for speeds that are not finite and above zero.
     """
-    first = _checked(speeds, "speeds")
-    second = None if longer is None else _checked(longer, "longer")
+    usage = "rope_pairs() takes speeds (r), one angle per token for each pair, in radians"
+    first = speeds_of_pairs(speeds, usage)
+    second = None if longer is None else speeds_of_pairs(longer, usage)
     if second is not None and second.shape != first.shape:
         raise InputError(f"{len(first)} speeds, but {len(second)} longer ones: give one per pair.")
     head = f"rope, {len(first)} pairs"
@@ -40,14 +40,6 @@ def rope_pairs(speeds: Tensor, longer: Tensor | None = None) -> View:
     alt = f"{head}, {turns}; what each adds to a product at each distance, and their mean."
     data = {"speeds": pack(first), "longer": None if second is None else pack(second)}
     return View(_digest(head, first, second), alt, lambda: _draw(first, second), live=Live("rope", data))
-
-
-def _checked(speeds: Tensor, name: str) -> Tensor:
-    usage = f"rope_pairs() takes {name} (r), one angle per token for each pair, in radians"
-    values = finite(speeds, 1, usage)
-    if values.min() <= 0 or len(values) > MOST_PAIRS:
-        raise InputError(f"{usage}: above zero, and at most {MOST_PAIRS} of them.")
-    return values
 
 
 def _wave(speed: Tensor) -> str:
