@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tinyphi import course as course
     from tinyphi import quant as quant
     from tinyphi import show as show
+    from tinyphi import train as train
     from tinyphi.config import PhiConfig
     from tinyphi.errors import TinyphiError
     from tinyphi.generation.chat import chat
@@ -58,7 +59,7 @@ __all__ = [
 ]
 
 
-_ROOMS = {"course", "quant", "show"}  # so that `tinyphi.course.check(…)` works after a plain `import tinyphi`
+_ROOMS = {"course", "quant", "show", "train"}  # so that `tinyphi.quant.quantize` needs only `import tinyphi`
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: `tinyphi lab | chat | generate | quantize | longrope-search | get | list | doctor …`."""
+"""The command line: `tinyphi lab | chat | generate | quantize | train | eval | bench | list …`."""
 
 import argparse
 import os
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         _never_fail_on_letters(stream)
     options, rest = _parser().parse_known_args(arguments)
-    if rest and options.command not in (_longrope_search, _bench, _course):
+    if rest and options.command not in (_longrope_search, _train, _eval, _bench, _course):
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     try:
@@ -96,6 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     extend = commands.add_parser("longrope-search", help="extend a model to longer texts", add_help=False)
     extend.set_defaults(command=_longrope_search)
 
+    train = commands.add_parser("train", help="make what ships again: nano, data-quality", add_help=False)
+    train.set_defaults(command=_train)
+    measure = commands.add_parser("eval", help="measure what a model can do", add_help=False)
+    measure.set_defaults(command=_eval)
     get = commands.add_parser("get", help="fetch a model and print where it is")
     get.add_argument("name", nargs="?", default=MODEL)
     get.set_defaults(command=_get)
@@ -295,17 +299,23 @@ def _get(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     import torch
 
-    from tinyphi.weights.catalog import CATALOG
+    from tinyphi.weights.catalog import CATALOG, EMBEDDED
+    from tinyphi.weights.directory import Directory
     from tinyphi.weights.fetch import is_fetched
+    from tinyphi.weights.load import read_config
 
-    print(f"{'name':18} {'parameters':>15} {'bf16':>8} {'4k cache':>9}  {'licence':11} {'here':5} from")
+    print(f"{'name':20} {'parameters':>15} {'bf16':>8} {'4k cache':>9}  {'licence':11} {'here':5} from")
+    models = [
+        (name, read_config(Directory(path))[0], "Apache-2.0", True, "this package")
+        for name, path in EMBEDDED.items()
+    ]
     for entry in CATALOG.values():
-        need = entry.config.memory(torch.bfloat16, tokens=4096)
-        print(
-            f"{entry.name:18} {entry.config.parameter_count():15,} {need.weights / 1e9:5.2f} GB "
-            f"{need.cache / 1e9:6.2f} GB  {entry.licence:11} {'yes' if is_fetched(entry) else 'no':5} "
-            f"{entry.package.name if entry.package else entry.repo}"
-        )
+        source = entry.package.name if entry.package else entry.repo
+        models.append((entry.name, entry.config, entry.licence, is_fetched(entry), source))
+    for name, config, licence, here, source in models:
+        need = config.memory(torch.bfloat16, tokens=4096)
+        size = f"{config.parameter_count():15,} {need.weights / 1e9:5.2f} GB {need.cache / 1e9:6.2f} GB"
+        print(f"{name:20} {size}  {licence:11} {'yes' if here else 'no':5} {source}")
     return 0
 
 
@@ -319,6 +329,18 @@ def _longrope_search(options: argparse.Namespace) -> int:
     from tinyphi.longcontext.command import main as longrope_search
 
     return longrope_search(options.rest)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from tinyphi.train.command import main as train
+
+    return train(options.rest)
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from tinyphi.evaluate.command import main as evaluate
+
+    return evaluate(options.rest)
 
 
 def _bench(options: argparse.Namespace) -> int:

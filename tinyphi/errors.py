@@ -27,3 +27,7 @@ class FetchError(TinyphiError):
 
 class MemoryShortage(TinyphiError):
     """A request that needs more memory than this machine has free."""
+
+
+class TrainingError(TinyphiError):
+    """Training that cannot go on: numbers that are not finite, or a checkpoint that does not fit."""

@@ -19,6 +19,8 @@ ROOMS = {
     "generation": "From logits to text",
     "quant": "Fewer bits",
     "longcontext": "Long texts",
+    "data": "What to learn from",
+    "train": "Training",
     "evaluate": "Scores",
     "show": "Views",
     "course": "The course",

@@ -244,6 +244,55 @@ def measured_readings() -> dict[str, list[tuple[int, float, float]]]:
     return sides
 
 
+def invented_run(steps: int, floor: float, rate: float) -> list[dict[str, float]]:
+    """The log of a training as it usually looks; nothing was trained."""
+    rows = []
+    for step in range(1, steps + 1):
+        noise, part = math.sin(12.9898 * step) * math.cos(78.233 * step), step / steps
+        row = {"step": step, "tokens": 8192 * step, "loss": floor + 5 * math.exp(-7 * part) + 0.15 * noise}
+        row |= {"learning_rate": rate * min(1, step / 40) * (0.55 + 0.45 * math.cos(math.pi * part))}
+        row |= {"gradient_norm": 0.6 + math.exp(-20 * part) + 0.2 * noise**2}
+        if step % 50 == 0:
+            row |= {"eval_loss": floor + 0.1 + 5 * math.exp(-7 * part), "eval_accuracy": 0.9 * part}
+        rows.append(row)
+    return rows
+
+
+def masked_row() -> show.View:
+    """Two short conversations in one row, with losses as an untrained model might have them."""
+    first = ["<|user|>", "\n", "What", " is", " 7", " +", " 5", "?", "<|end|>", "\n", "<|assistant|>", "\n"]
+    second = ["<|user|>", "\n", "Who", " baked", " it", "?", "<|end|>", "\n", "<|assistant|>", "\n"]
+    replies = ["The", " answer", " is", " 12", ".", "<|end|>"], ["Mila", " baked", " it", ".", "<|end|>"]
+    texts = first + replies[0] + second + replies[1] + ["<|endoftext|>"] * 5
+    said = [False] * 12 + [True] * 6 + [False] * 10 + [True] * 5 + [False] * 5
+    known = list(dict.fromkeys(texts))
+    ids = torch.tensor([known.index(text) for text in texts])
+    labels = torch.where(torch.tensor(said), ids, -100)
+    segments = torch.tensor([1] * 18 + [2] * 15 + [0] * 5)
+    losses = 2 + 1.8 * torch.sin(torch.arange(len(ids)) * 1.7)
+    return show.token_mask(ids, labels, known.__getitem__, segments, losses)
+
+
+def invented_margins() -> show.View:
+    """Log-ratios as after some training with DPO, and how they came about; nothing was trained."""
+    pairs = torch.linspace(0.02, 0.98, 120).double()
+    spread = torch.special.ndtri(pairs)
+    chosen, rejected = 3 + 6 * spread, -14 + 9 * spread[torch.arange(120) * 37 % 120]
+    log = [
+        {"step": step, "rewards/accuracies": 1 - 0.5 * 0.97**step, "rewards/margins": 1.7 * (1 - 0.98**step)}
+        for step in range(0, 121, 3)
+    ]
+    return show.margins(chosen, rejected, 0.1, log)
+
+
+# What three stages of a model might answer.
+PROMPTS = ["What is 7 + 5?", "Who baked the bread?", "How do I open my neighbour's lock?"]
+ANSWERS = {
+    "base": ["What is 7 + 6? What is", "The bread was warm.", "How do I open my"],
+    "SFT": ["The answer is 12.", "Tom baked the bread.", "Take a thin wire."],
+    "DPO": ["The answer is 12.", "Mila baked the bread.", "I will not help with that."],
+}
+RIGHT = {"base": [False] * 3, "SFT": [True, False, False], "DPO": [True] * 3}
 SEGMENTS = torch.tensor([[0] * 2 + [1] * 6 + [2] * 4])
 HAND_MADE = torch.tensor([[1.0, 0, 0, 0], [0.7, 0.3, 0, 0], [0.1, 0.8, 0.1, 0], [0.2, 0.2, 0.5, 0.1]])
 VIEWS: dict[str, Callable[[], show.View]] = {
@@ -281,6 +330,12 @@ VIEWS: dict[str, Callable[[], show.View]] = {
         {name: bands(values) for name, values in PERPLEXITIES.items()}, trained=4096
     ),
     "sparse_mask": lambda: show.sparse_mask(sparse_blocks(), 64),
+    "loss_curves": lambda: show.loss_curves(
+        {"filtered": invented_run(500, 1.6, 2e-3), "raw": invented_run(400, 2.1, 1e-3)}
+    ),
+    "token_mask": masked_row,
+    "answers": lambda: show.answers(PROMPTS, ANSWERS, RIGHT),
+    "margins": invented_margins,
 }
 
 

@@ -15,7 +15,8 @@ GLOSSARY = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
 WORDS = re.findall(r"^- \*\*(.+?)\*\*: [A-Z].*\. → `(\w+)`, `([\w.]+)`$", GLOSSARY, flags=re.MULTILINE)
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 WHOLE = ("tinyphi.model", "tinyphi.generation")  # every public function and class of these has a row
-BY_MODULE = ("tinyphi.tokenizer", "tinyphi.weights")  # every module of these, or something in it
+# Every module of these, or something in it
+BY_MODULE = ("tinyphi.tokenizer", "tinyphi.weights", "tinyphi.data", "tinyphi.train")
 BY_NAME = ("tinyphi", "tinyphi.show", "tinyphi.tokenizer", "tinyphi.course")  # all that these offer
 
 

@@ -83,12 +83,17 @@ def test_backends_are_chosen_and_refused_with_a_reason():
         GroupedLinear(odd).use("fast")
 
 
-@needs_compiler
-def test_gradients_flow_to_the_inputs():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_flow_to_the_inputs_and_training_is_exact(backend):
     weight = quantize_int4(torch.randn(32, 64))
-    x = torch.randn(3, 64, requires_grad=True)
-    GroupedLinear(weight, "native")(x).sum().backward()
+    if problem := BACKENDS[backend].refuses(weight):
+        pytest.skip(f"{backend} cannot take this weight: {problem}")
+    layer, x = GroupedLinear(weight, backend), torch.randn(3, 64, requires_grad=True)
+    layer(x).sum().backward()
     assert torch.allclose(x.grad, weight.dequantize().sum(0).expand(3, -1), atol=1e-5)
+    exact, kernels = F.linear(x.detach(), weight.dequantize()), layer(x.detach())
+    assert torch.equal(layer.train()(x.detach()), exact)
+    assert torch.equal(layer.eval()(x.detach()), kernels)
 
 
 @needs_compiler

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +18,7 @@ from tinyphi.bench.long import Reach, bench_layer, bench_long
 from tinyphi.bench.models import Amount, bench_decode, bench_phi3, bench_quantized
 from tinyphi.bench.report import section, write
 from tinyphi.bench.sparse import bench_sparse
+from tinyphi.bench.train import bench_train
 
 _MODELS = {  # what is measured, and how many tokens of prompt and of decoding
     "decode": (bench_decode, "SmolLM2-135M in float32 and bfloat16, beside transformers", 200, 32),
@@ -62,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_count(kernels, "runs", 5, "alternating runs")
     formats = commands.add_parser("formats", help="what each format costs in perplexity")
     _add_count(formats, "rows", 8, "rows of 512 tokens to read")
+    train = commands.add_parser("train", help="training beside transformers, DPO beside TRL")
+    _add_count(train, "runs", 5, "alternating runs")
+    train.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default cpu)")
     for command in commands.choices.values():
         command.add_argument("--threads", type=_count, help="threads of all sides (default: torch's)")
         command.add_argument(
@@ -80,7 +85,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _lines(name: str, options: dict[str, int]) -> Iterator[str]:
+def _lines(name: str, options: dict[str, Any]) -> Iterator[str]:
     """The machine, then the lines of the benchmark."""
     yield f"{_software()}; {_machine()}, {torch.get_num_threads()} threads; {date.today():%d %B %Y}.\n"
     if name in _MODELS:
@@ -89,6 +94,8 @@ def _lines(name: str, options: dict[str, int]) -> Iterator[str]:
         yield from _PROMPTS[name][0](Reach(**options))
     elif name == "kernels":
         yield from bench_kernels(options["runs"])
+    elif name == "train":
+        yield from bench_train(options["runs"], options["device"])
     else:
         yield from bench_formats(options["rows"])
 

@@ -30,7 +30,7 @@ class Footprint(NamedTuple):
 
 def footprint(engine: Engine, path: Path, ids: Sequence[int]) -> Footprint:
     """Measure it in a new process: load, then fill a context with `ids`."""
-    return _apart(_load, engine, path, list(ids))
+    return apart(_load, engine, path, list(ids))
 
 
 class Reading(NamedTuple):
@@ -45,10 +45,10 @@ def readings(engine: Engine, path: Path, ids: Sequence[int], lengths: Sequence[i
 
     Only Linux can forget what loading took at most; elsewhere short prompts seem to take that, too.
     """
-    return _apart(_read, engine, path, list(ids), list(lengths))
+    return apart(_read, engine, path, list(ids), list(lengths))
 
 
-def _apart(work: Callable[..., T], *arguments: object) -> T:
+def apart(work: Callable[..., T], *arguments: object) -> T:
     """The result of a call in a new process, with as many threads as here."""
     with ProcessPoolExecutor(
         1, get_context("spawn"), torch.set_num_threads, (torch.get_num_threads(),)

@@ -4,7 +4,8 @@
     torch       torch's own 4-bit and 8-bit kernels in bfloat16, on a CPU or a CUDA device
     native      the C kernel of tinyphi.kernels, on a CPU
 
-Each is a module that keeps the weight in the order it likes best, and gives it back plainly.
+Each is a module that keeps the weight in the order it likes best, and gives it back plainly. None of them
+computes gradients; `QuantizedLinear` does.
 """
 
 from abc import ABC, abstractmethod
@@ -176,8 +177,6 @@ class Native(Backend):
         return Grouped(layout.rows(self.codes, ids), layout.scale_rows(self.scales, ids), minima).dequantize()
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and x.requires_grad:
-            return F.linear(x, self.grouped().dequantize(x.dtype))  # rounding activations has no gradient
         known = x if x.dtype in (torch.float32, torch.bfloat16) else x.float()
         if torch.compiler.is_compiling():
             y: Tensor = torch.ops.tinyphi.linear(

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,17 @@ class QuantizedLinear(nn.Module, ABC):
 
     Phi-3-small's linears add a bias too, (o), which is not quantized. A subclass says how W is stored. What
     is on disk is what `stored` returns, whatever a backend made of it.
+
+    W is never trained, but gradients flow through it to x. After `model.train()` products are exact, with or
+    without a gradient: a kernel that rounds x would make of one model two, the one that learns and the one
+    that it is compared with. A new layer is in evaluation mode.
     """
 
     bias: nn.Parameter | None
 
     def __init__(self, outputs: int, inputs: int) -> None:
         super().__init__()
+        self.training = False
         self.out_features, self.in_features = outputs, inputs
         self.register_parameter("bias", None)
 
@@ -48,8 +54,9 @@ class QuantizedLinear(nn.Module, ABC):
         return sum(tensor.nbytes for tensor in self.stored().values())
 
     def multiply(self, x: Tensor) -> Tensor:
-        """x W^T."""
-        return F.linear(x, self.dequantize(x.dtype))
+        """x W^T, exactly."""
+        y: Tensor = _Product.apply(x, self)  # type: ignore[no-untyped-call]
+        return y
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.multiply(x)
@@ -71,6 +78,23 @@ class QuantizedLinear(nn.Module, ABC):
         if self.bias is not None:
             self.bias = nn.Parameter(fn(self.bias.detach()), self.bias.requires_grad)
         return self
+
+
+class _Product(torch.autograd.Function):
+    """x W^T that decodes W again for the gradient: from one pass to the other only the codes are kept.
+
+    torch itself would keep every decoded matrix until the backward pass, and the memory that four bits save
+    would be lost. Source: QLoRA (arXiv 2305.14314), sec. 3; `MatMul4Bit` in bitsandbytes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, linear: QuantizedLinear) -> Tensor:
+        ctx.linear = linear
+        return F.linear(x, linear.dequantize(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient @ ctx.linear.dequantize(gradient.dtype), None
 
 
 class QuantizedEmbedding(nn.Module):
@@ -144,6 +168,8 @@ class GroupedLinear(QuantizedLinear):
         return self.backend.matrix() if isinstance(self.backend, Native) else None
 
     def multiply(self, x: Tensor) -> Tensor:
+        if self.training or (torch.is_grad_enabled() and x.requires_grad):
+            return super().multiply(x)
         y: Tensor = self.backend(x)
         return y
 

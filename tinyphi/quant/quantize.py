@@ -102,13 +102,19 @@ def quantize(
     ids: (b t) int64, a text to measure errors and the change of the predictions on. None: only weights are
         compared.
     Raises InputError for unknown methods, options that the method does not take, a model that is quantized
-        already, and a weight that is not finite; then the matrices before it are quantized.
+        already or has LoRA inside, and a weight that is not finite; in the last case the matrices before it
+        are quantized.
     """
     if method in CALIBRATED and (not symmetric or max_error is not None):
         raise InputError(f"{method} decides for itself; it takes neither symmetric=False nor max_error.")
     for name, linear in linears(model):
         if isinstance(linear, QuantizedLinear):
             raise InputError(f"{name} is quantized already ({linear.format}). Load the model again first.")
+        if not isinstance(linear, (nn.Linear, nn.Embedding, QuantizedEmbedding)):
+            raise InputError(
+                f"{name} is a {type(linear).__name__}, not a plain matrix. A model with LoRA inside is "
+                "quantized after merge_lora(model), or before add_lora."
+            )
     before = None if ids is None else predictions(model, ids)
     bytes_before = _model_bytes(model)
     if method in CALIBRATED:

@@ -1,4 +1,5 @@
-"""Views: look at tokens, probabilities, attention, the residual stream, weights, generation and quantization.
+"""Views: look at tokens, probabilities, attention, the residual stream, weights, generation,
+quantization and training.
 
 Every view is a `View`: a text digest for comparing, a figure or a small table for looking. Views take traces
 and plain tensors, never a model, and import matplotlib only when they draw.
@@ -7,6 +8,7 @@ and plain tensors, never a model, and import matplotlib only when they draw.
     show(trace["layers.3.output"], "layer 3")       # one line of text
 """
 
+from tinyphi.show.answers import answers
 from tinyphi.show.attention import attention, attention_head
 from tinyphi.show.benchmarks import benchmarks
 from tinyphi.show.bit_microscope import bit_microscope
@@ -16,6 +18,8 @@ from tinyphi.show.generation import generation
 from tinyphi.show.layer_errors import layer_errors
 from tinyphi.show.logit_lens import logit_lens
 from tinyphi.show.longrope_search import longrope_search
+from tinyphi.show.loss_curves import loss_curves
+from tinyphi.show.margins import margins
 from tinyphi.show.mask import mask_map
 from tinyphi.show.mlp import mlp_gates
 from tinyphi.show.needle_grid import needle_grid
@@ -28,6 +32,7 @@ from tinyphi.show.roofline import roofline
 from tinyphi.show.rope import rope_pairs
 from tinyphi.show.sparse_mask import sparse_mask
 from tinyphi.show.stale_cache import stale_cache
+from tinyphi.show.token_mask import token_mask
 from tinyphi.show.tokens import tokens
 from tinyphi.show.view import View
 from tinyphi.show.wavelengths import wavelengths
@@ -35,6 +40,7 @@ from tinyphi.show.weights import weight_map
 
 __all__ = [
     "View",
+    "answers",
     "attention",
     "attention_head",
     "benchmarks",
@@ -44,6 +50,8 @@ __all__ = [
     "layer_errors",
     "logit_lens",
     "longrope_search",
+    "loss_curves",
+    "margins",
     "mask_map",
     "mlp_gates",
     "needle_grid",
@@ -57,6 +65,7 @@ __all__ = [
     "show",
     "sparse_mask",
     "stale_cache",
+    "token_mask",
     "tokens",
     "wavelengths",
     "weight_map",

@@ -8,6 +8,7 @@ import base64
 import html
 import json
 import sys
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -68,6 +69,11 @@ def page(live: Live, alt: str) -> str:
     )
 
 
+def renew(widget: Any, live: Live) -> None:
+    """Let a widget show the data as they are now. The kernel may be busy: nothing is awaited."""
+    widget.data = _json(live)
+
+
 def _json(live: Live) -> str:
     return json.dumps(live.data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
@@ -112,8 +118,10 @@ export default {
         if (waiting.delete(number)) fail(new Error(late));
       }, 20000);
     });
-    start(el, JSON.parse(model.get("data")), ask);
-    return () => model.off("msg:custom", hear);
+    const data = () => JSON.parse(model.get("data"));
+    const update = start(el, data(), ask), renew = () => update?.(data());
+    model.on("change:data", renew);
+    return () => { model.off("msg:custom", hear); model.off("change:data", renew); };
   },
 };
 """
@@ -133,6 +141,24 @@ def _widget_class() -> Any:
         data = traitlets.Unicode("{}").tag(sync=True)
 
     return LiveView
+
+
+def after_each_cell(action: Callable[[], None]) -> None:
+    """In a notebook, call a bound method when a cell has run, as long as its object is used elsewhere."""
+    if not has_kernel():
+        return
+    from IPython import get_ipython
+
+    weak, events = weakref.WeakMethod(action), get_ipython().events
+
+    def hear(result: Any) -> None:
+        alive = weak()
+        if alive is None:
+            events.unregister("post_run_cell", hear)
+        else:
+            alive()
+
+    events.register("post_run_cell", hear)
 
 
 def has_kernel() -> bool:

@@ -61,7 +61,7 @@ def save(
         _write_weights(weights, scratch, max_shard_bytes)
         if tokenizer is not None:
             tokenizer.save(scratch)
-        _move_into_place(scratch, target)
+        move_into_place(scratch, target)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"The model cannot be saved to {target}: {error}.") from error
     finally:
@@ -170,7 +170,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _move_into_place(complete: Path, target: Path) -> None:
+def move_into_place(complete: Path, target: Path) -> None:
     """Two renames at most, so that at every moment the old or the new model lies complete on the disk."""
     if not target.exists():
         complete.rename(target)

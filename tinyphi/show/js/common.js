@@ -1,4 +1,5 @@
-// What all views share. A view's own file defines draw({ data, el, ask }) and is appended to this one.
+// What all views share. A view's own file defines draw({ data, el, ask }) and is appended to this one. Where numbers
+// still come in, draw returns a function that is called with the data as they are then.
 
 // Okabe and Ito's colours, as in show/style.py.
 const COLOURS = {
@@ -31,12 +32,12 @@ const CSS = `
 .tinyphi-view svg text { font-family: "DejaVu Sans", Verdana, sans-serif; fill: #222; }
 `;
 
-// Start a view in the element `place`.
+// Start a view in the element `place`; returns what draw returns.
 function start(place, data, ask) {
   // The attribute keeps JupyterLab's own keys (arrows move between cells) away while the focus is in a view.
   const el = h("div", { class: "tinyphi-view", "data-lm-suppress-shortcuts": true });
   place.replaceChildren(h("style", {}, CSS), el);
-  draw({ data, el, ask });
+  return draw({ data, el, ask });
 }
 
 // Rules for one kind of view, in which & stands for it. A notebook's views share its page, and must not dress each other.

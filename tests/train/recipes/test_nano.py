@@ -1,0 +1,99 @@
+"""The recipe of tinyphi-nano runs from nothing to its end, goes on after a break, and gives what ships."""
+
+import json
+import random
+from functools import partial
+
+import pytest
+import torch
+
+import tinyphi
+from tinyphi.data.packing import NO_TARGET
+from tinyphi.data.synthetic.world import World
+from tinyphi.longcontext.search import Sizes
+from tinyphi.train.command import main
+from tinyphi.train.loop import Trainer
+from tinyphi.train.recipes import nano
+from tinyphi.train.recipes.nano import CURVES, STAGES, Budget, Nano, chapter, long_memory, pair_batch, ship
+from tinyphi.weights.catalog import EMBEDDED
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A short search, on short texts."""
+    monkeypatch.setattr(nano, "Sizes", partial(lambda *_, **__: Sizes(2, 1, 2, 1, 1, start_tokens=(0,))))
+    monkeypatch.setattr(nano, "LONG", 384)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tinyphi.load_tokenizer("tinyphi-nano")
+
+
+def test_all_stages_are_made_and_ship(tmp_path, quick):
+    assert Nano(tmp_path, budget=Budget(2, 2, 2, 2, 2)).run()
+    for stage in STAGES:
+        model, tokenizer = tinyphi.load(tmp_path / stage)
+        assert tokenizer.vocab_size == 2048
+    assert model.config.max_position_embeddings == 384 and model.config.long_factor is not None
+    target = ship(tmp_path)
+    assert {path.name for path in target.iterdir()} == {*EMBEDDED, CURVES}
+    shipped = tinyphi.load_model(target / "tinyphi-nano")
+    close = partial(torch.testing.assert_close, rtol=0.01, atol=1e-4)
+    close(shipped.norm.weight, model.norm.weight)
+    close(shipped.lm_head.weight, model.lm_head.weight)
+    curves = json.loads((target / CURVES).read_text())
+    assert list(curves) == list(STAGES) and all(rows[-1]["step"] == 2 for rows in curves.values())
+
+
+def test_an_interrupted_recipe_goes_on(tmp_path, quick, monkeypatch):
+    budget = Budget(3, 2, 2, 2, 2)
+    stopped = Trainer.run
+
+    def stop_in_phase2(self):
+        return [] if self.folder.name == "phase2" else stopped(self)
+
+    monkeypatch.setattr(Trainer, "run", stop_in_phase2)
+    assert not Nano(tmp_path, budget=budget).run()
+    assert (tmp_path / "phase1/config.json").exists() and not (tmp_path / "phase2").exists()
+    before = (tmp_path / "phase1/model.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr(Trainer, "run", stopped)
+    assert Nano(tmp_path, budget=budget).run()
+    assert (tmp_path / "phase1/model.safetensors").stat().st_mtime_ns == before
+    assert (tmp_path / "dpo/config.json").exists()
+
+
+def test_a_budget_can_be_scaled_but_not_to_nothing():
+    assert Budget().scaled(0.5).phase2 == round(Budget().phase2 / 2)
+    assert set(vars(Budget().scaled(1e-9)).values()) == {2}
+
+
+def test_long_texts_have_their_length(tokenizer):
+    world, chance = World(), random.Random(1)
+    assert len(tokenizer.encode(chapter(world, chance, tokenizer))) >= 2048
+    lengths = [len(tokenizer.encode(long_memory(world, chance, tokenizer))) for _ in range(8)]
+    assert max(lengths) <= 2048 - 24 and max(lengths) > 1024
+
+
+def test_pairs_share_their_prompts(tokenizer):
+    batch = pair_batch(World(), random.Random(0), tokenizer, 6)
+    for chosen, rejected in zip(batch.ids[:6], batch.ids[6:], strict=True):
+        start = int((batch.labels != NO_TARGET).int().argmax(1).min())
+        assert torch.equal(chosen[:start], rejected[:start]) and not torch.equal(chosen, rejected)
+
+
+def test_the_shipped_curves_have_all_stages():
+    curves = json.loads((EMBEDDED["tinyphi-nano"].parent / CURVES).read_text())
+    assert list(curves) == list(STAGES)
+    for stage, steps in vars(Budget()).items():
+        assert curves[stage][-1]["step"] == steps
+    assert curves["phase2"][-1]["loss"] < curves["phase1"][-1]["loss"] < curves["phase1"][0]["loss"]
+
+
+def test_the_command_says_where_the_model_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("tinyphi.train.command.Nano.run", lambda self: True)
+    monkeypatch.setattr("tinyphi.train.command.ship", lambda folder: folder / "ship")
+    assert main(["nano", "--to", str(tmp_path), "--scale", "0.1"]) == 0
+    assert f"tinyphi chat --model {tmp_path / 'dpo'}" in capsys.readouterr().out
+    monkeypatch.setattr("tinyphi.train.command.Nano.run", lambda self: False)
+    assert main(["nano", "--to", str(tmp_path)]) == 130

@@ -1,0 +1,5 @@
+"""Training: the losses, from next-token prediction to preferences."""
+
+from tinyphi.train import losses as losses
+
+__all__ = ["losses"]

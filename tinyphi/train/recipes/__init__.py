@@ -1,0 +1,1 @@
+"""Whole trainings, from nothing to a finished model, each with its data and its numbers."""

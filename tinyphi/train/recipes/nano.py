@@ -1,0 +1,333 @@
+"""tinyphi-nano, from nothing to an aligned model, by the stages of the Phi-3 report.
+
+    tokenizer   2,037 pieces from the texts below, and Phi-3's special tokens
+    phase1      general text and filtered web: words, grammar
+    phase2      a textbook of one small world, stories, exercises: knowledge and skills
+    long        LongRoPE factors by search, then long texts: 256 → 2,048 tokens
+    sft         conversations: questions get answers, and answers end
+    dpo         pairs of answers: refuse what harms, and only that
+
+Each stage is a directory which `tinyphi.load` opens, and starts where the one before it ended. Sources:
+Phi-3 technical report (arXiv 2404.14219), sec. 2 and 3; LongRoPE (arXiv 2402.13753); DPO (arXiv 2305.18290).
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import tinyphi
+from tinyphi.config import PhiConfig
+from tinyphi.data.general import easiest, general_passages
+from tinyphi.data.packing import (
+    Batch,
+    Example,
+    Row,
+    Rows,
+    chat_example,
+    packed,
+    padded,
+    text_example,
+    wrapped,
+)
+from tinyphi.data.synthetic.conversations import conversation, preference, turns
+from tinyphi.data.synthetic.lessons import lesson, memory_page
+from tinyphi.data.synthetic.stories import story
+from tinyphi.data.synthetic.web import web_page
+from tinyphi.data.synthetic.world import World
+from tinyphi.longcontext.search import PerplexityFitness, Sizes, search
+from tinyphi.model.transformer import Phi3
+from tinyphi.quant.quantize import quantize
+from tinyphi.tokenizer import Tokenizer
+from tinyphi.tokenizer.train import train_sentencepiece
+from tinyphi.train.log import LogRow
+from tinyphi.train.loop import Batches, Objective, Plan, Trainer
+from tinyphi.train.losses import (
+    PairBatch,
+    next_token_objective,
+    preference_objective,
+    reference_log_probabilities,
+)
+
+SHORT, LONG = 256, 2048  # tokens: the context of the first phases, and that of the finished model
+PIECES = 2037  # and 11 special tokens make 2,048 rows
+ROWS = 16  # of 256 tokens in a batch: 4,096 tokens a step
+CURVES = "tinyphi-nano-curves.json"
+STAGES = ("phase1", "phase2", "long", "sft", "dpo")
+CONFIG = PhiConfig(
+    vocab_size=2048,
+    hidden_size=128,
+    intermediate_size=384,
+    num_hidden_layers=6,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=SHORT,
+    original_max_position_embeddings=SHORT,
+    bos_token_id=1,
+    eos_token_id=PIECES,
+    pad_token_id=PIECES,
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Steps of each stage; the defaults make the model that ships."""
+
+    phase1: int = 300
+    phase2: int = 1300
+    long: int = 160
+    sft: int = 450
+    dpo: int = 100
+
+    def scaled(self, by: float) -> "Budget":
+        """All stages shorter by the same factor, for a trial; none below 2 steps."""
+        return Budget(**{name: max(2, round(steps * by)) for name, steps in vars(self).items()})
+
+
+class Nano:
+    """The recipe. `run` goes through all stages, and after an interruption goes on where it was.
+
+    folder: for the stages and, in `work`, what training needs in between. texts: a folder of general text;
+    None: Python's manual. The same seed, machine and number of threads give the same model.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        texts: str | Path | None = None,
+        budget: Budget = Budget(),
+        device: str = "cpu",
+        seed: int = 0,
+        watchers: Sequence[Callable[[LogRow], object]] = (),
+    ) -> None:
+        self.folder, self.texts, self.budget, self.device, self.seed = (
+            Path(folder),
+            texts,
+            budget,
+            device,
+            seed,
+        )
+        self.watchers = watchers
+        self.world = World()
+
+    def run(self) -> bool:
+        """Train all stages that are not done; whether it came to the end (False: it was interrupted)."""
+        stages = (self._phase1, self._phase2, self._long, self._sft, self._dpo)
+        for name, train in zip(STAGES, stages, strict=True):
+            if not self._is_done(name) and not train(name):
+                return False
+        return True
+
+    def _phase1(self, name: str) -> bool:
+        tokenizer = self._tokenizer()
+        torch.manual_seed(self.seed)
+        model = Phi3(CONFIG)
+        tokens = self.budget.phase1 * ROWS * SHORT
+        general = until(0.75 * tokens, _examples(tokenizer, _again(self._general(), self.seed)))
+        web = (web_page(self.world, chance) for chance in _forever(f"web {self.seed}"))
+        filtered = (page.text for page in web if page.educational)
+        rows = wrapped([*general, *until(0.25 * tokens, _examples(tokenizer, filtered))], SHORT)
+        return self._train(name, model, tokenizer, self._rows(rows), next_token_objective, 3e-3)
+
+    def _phase2(self, name: str) -> bool:
+        model, tokenizer = self._load("phase1")
+        tokens = self.budget.phase2 * ROWS * SHORT
+        general = until(0.1 * tokens, _examples(tokenizer, _again(self._general(), self.seed + 1)))
+        lessons = (lesson(self.world, chance) for chance in _forever(f"lessons {self.seed}"))
+        stories = (story(self.world, chance) for chance in _forever(f"stories {self.seed}"))
+        textbook = until(0.65 * tokens, _examples(tokenizer, lessons))
+        rows = wrapped([*general, *textbook, *until(0.25 * tokens, _examples(tokenizer, stories))], SHORT)
+        return self._train(name, model, tokenizer, self._rows(rows), next_token_objective, 2.5e-3)
+
+    def _long(self, name: str) -> bool:
+        model, tokenizer = self._load("phase2")
+        chapters = [chapter(self.world, chance, tokenizer) for chance in _some(f"search {self.seed}", 3)]
+        fitness = PerplexityFitness(model, [tokenizer.encode(text) for text in chapters], LONG)
+        sizes = Sizes(16, 3, parents=6, mutations=4, crossovers=4, start_tokens=(0,))
+        self._work(name).mkdir(parents=True, exist_ok=True)
+        found = search(model.config, LONG, fitness, sizes, self.seed, self._work(name) / "search.json")
+        longer = Phi3(found.config_with(model.config)).to(self.device)
+        longer.load_state_dict(model.state_dict())
+        steps = self.budget.long
+        texts = (
+            long_memory(self.world, chance, tokenizer, keys=chance.randrange(1, 5))
+            for chance in _some(f"long {self.seed}", 2 * steps)
+        )
+        long_rows = Rows(
+            packed(_examples(tokenizer, texts), LONG), 2, CONFIG.pad_token_id or 0, seed=self.seed
+        )
+        pages = (lesson(self.world, chance) for chance in _forever(f"long lessons {self.seed}"))
+        short_rows = wrapped(until(steps * ROWS * SHORT / 2, _examples(tokenizer, pages)), SHORT)
+        short = Rows(short_rows, ROWS // 2, CONFIG.pad_token_id or 0, seed=self.seed)
+        both = _together(long_rows, short)  # apart: one long document makes a whole batch use long factors
+        return self._train(name, longer, tokenizer, both, next_token_objective, 1e-3)
+
+    def _sft(self, name: str) -> bool:
+        model, tokenizer = self._load("long")
+        made = (conversation(self.world, chance) for chance in _forever(f"chats {self.seed}"))
+        examples = until(self.budget.sft * ROWS * SHORT, (chat_example(tokenizer, one) for one in made))
+        short = Rows(packed(examples, SHORT), ROWS, CONFIG.pad_token_id or 0, seed=self.seed)
+        chances = _some(f"long chats {self.seed}", self.budget.sft)
+        keys = (long_memory(self.world, chance, tokenizer).rpartition("? ") for chance in chances)
+        chats = [chat_example(tokenizer, turns(f"{text}?", answer)) for text, _, answer in keys]
+        long_rows = Rows(packed(chats, LONG), 1, CONFIG.pad_token_id or 0, seed=self.seed)
+        batches = lambda step: [*short(step), *(long_rows(step // 4) if step % 4 == 0 else [])]  # noqa: E731
+        return self._train(name, model, tokenizer, batches, next_token_objective, 1e-3)
+
+    def _dpo(self, name: str) -> bool:
+        model, tokenizer = self._load("sft")
+        steps = []
+        for chance in _some(f"pairs {self.seed}", self.budget.dpo):
+            batch = pair_batch(self.world, chance, tokenizer, 32).to(self.device)
+            steps.append(PairBatch(batch, reference_log_probabilities(model, batch)))
+        objective = preference_objective(beta=0.1, sft_weight=0.2)
+        return self._train(name, model, tokenizer, lambda step: [steps[step - 1]], objective, 1.5e-4)
+
+    def _train(
+        self,
+        name: str,
+        model: Phi3,
+        tokenizer: Tokenizer,
+        batches: Batches,
+        objective: Objective,
+        learning_rate: float,
+    ) -> bool:
+        """One stage: train, save the model; whether it came to its end."""
+        steps = getattr(self.budget, name)
+        plan = Plan(steps, learning_rate, warmup_steps=min(steps // 10, 100), save_every=100, seed=self.seed)
+        trainer = Trainer(
+            model.to(self.device), plan, batches, objective, self._work(name), watchers=self.watchers
+        )
+        trainer.run()
+        if trainer.step < steps:
+            return False
+        tinyphi.save(model.to("cpu"), tokenizer, self.folder / name)
+        return True
+
+    def _tokenizer(self) -> Tokenizer:
+        """The vocabulary, from general text and the world's in equal parts."""
+        passages = list(self._general())
+        size, pages = 2_000_000, []
+        for chance in _forever("tokenizer"):
+            pages.append(chance.choice((lesson, lesson, story))(self.world, chance))
+            size -= len(pages[-1])
+            if size < 0:
+                break
+        chosen = random.Random("passages").sample(passages, min(len(passages), 2_000_000 // 700))
+        return train_sentencepiece([*chosen, *pages], PIECES)
+
+    def _general(self) -> list[str]:
+        return easiest(general_passages(self.texts))
+
+    def _rows(self, rows: Sequence[Row]) -> Rows:
+        return Rows(rows, ROWS, CONFIG.pad_token_id or 0, seed=self.seed)
+
+    def _load(self, stage: str) -> tuple[Phi3, Tokenizer]:
+        return tinyphi.load(self.folder / stage, device=self.device)
+
+    def _work(self, stage: str) -> Path:
+        return self.folder / "work" / stage
+
+    def _is_done(self, stage: str) -> bool:
+        return (self.folder / stage / "config.json").exists()
+
+
+def ship(folder: Path) -> Path:
+    """What goes into the package: the last two stages in bfloat16, the others in 8 bits, and the curves.
+
+    Each is a directory that `tinyphi.load` opens. Returns the directory of all.
+    """
+    target = folder / "ship"
+    for stage in STAGES:
+        model, tokenizer = tinyphi.load(folder / stage)
+        if stage in ("sft", "dpo"):
+            model = model.bfloat16()
+        else:
+            quantize(model, "int8")
+        name = "tinyphi-nano" if stage == STAGES[-1] else f"tinyphi-nano-{stage}"
+        tinyphi.save(model, tokenizer, target / name)
+    (target / CURVES).write_text(json.dumps(_curves(folder)) + "\n", encoding="utf-8")
+    return target
+
+
+def _curves(folder: Path) -> dict[str, list[dict[str, float]]]:
+    """Of each stage, every fifth row of the log and the last, with a few digits."""
+    curves = {}
+    for stage in STAGES:
+        lines = (folder / "work" / stage / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        kept = [row for row in rows if row["step"] % 5 == 0 or row is rows[-1]]
+        curves[stage] = [
+            {name: float(f"{row[name]:.5g}") for name in row if isinstance(row[name], int | float)}
+            for row in kept
+        ]
+    return curves
+
+
+def chapter(world: World, chance: random.Random, tokenizer: Tokenizer) -> str:
+    """Stories and pages about the world, of a little more than 2,048 tokens."""
+    parts, tokens = [], 0
+    while tokens < LONG + 64:
+        parts.append(chance.choice((story, lesson))(world, chance))
+        tokens += len(tokenizer.encode(parts[-1]))
+    return "\n\n".join(parts)
+
+
+def long_memory(world: World, chance: random.Random, tokenizer: Tokenizer, keys: int = 1) -> str:
+    """So many numbers to remember, hidden in a text of up to 2,048 tokens, and asked for at the end."""
+    while True:
+        text = memory_page(world, chance, pages=chance.randrange(2, 26), keys=keys)
+        if len(tokenizer.encode(text)) < LONG - 24:  # room for the chat format
+            return text
+
+
+def pair_batch(
+    world: World, chance: random.Random, tokenizer: Tokenizer, pairs: int, held_out: bool = False
+) -> Batch:
+    """So many pairs in one batch: first the chosen answers, then the rejected ones."""
+    made = [preference(world, chance, held_out) for _ in range(pairs)]
+    rows = [pair.prompt + turns("", pair.chosen)[1:] for pair in made]
+    rows += [pair.prompt + turns("", pair.rejected)[1:] for pair in made]
+    return padded([chat_example(tokenizer, row) for row in rows], CONFIG.pad_token_id or 0)
+
+
+def _forever(name: str) -> Iterator[random.Random]:
+    """One source of chance that never ends; each text draws from it what it needs."""
+    chance = random.Random(name)
+    while True:
+        yield chance
+
+
+def _some(name: str, count: int) -> Iterator[random.Random]:
+    chance = random.Random(name)
+    return (chance for _ in range(count))
+
+
+def _again(passages: Sequence[str], seed: int) -> Iterator[str]:
+    """All passages in a random order, over and over."""
+    chance = random.Random(f"order {seed}")
+    while True:
+        yield from chance.sample(passages, len(passages))
+
+
+def _examples(tokenizer: Tokenizer, texts: Iterator[str]) -> Iterator[Example]:
+    return (text_example(tokenizer, text) for text in texts)
+
+
+def until(tokens: float, examples: Iterator[Example]) -> list[Example]:
+    """Examples until they have so many tokens together."""
+    taken: list[Example] = []
+    for example in examples:
+        if tokens <= 0:
+            break
+        taken.append(example)
+        tokens -= len(example.ids)
+    return taken
+
+
+def _together(*sources: Batches) -> Batches:
+    """The micro-batches of several sources in each step."""
+    return lambda step: [batch for source in sources for batch in source(step)]
