@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from tinyphi.config import PhiConfig
     from tinyphi.model.transformer import Phi3
+    from tinyphi.tokenizer import Tokenizer
 
 GOAL = (
     60  # seconds for a notebook on two cores. Shared machines are slow, so only the cell timeout is enforced.
@@ -116,6 +117,14 @@ def make_model(small_config: "PhiConfig") -> "Callable[..., Phi3]":
         return model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def world_tokenizer() -> "Tokenizer":
+    """A vocabulary of the small world's texts, with Phi-3's special tokens: 2,048 in all."""
+    from tinyphi.train.recipes.data_quality import vocabulary
+
+    return vocabulary()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

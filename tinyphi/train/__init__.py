@@ -1,5 +1,3 @@
 """Training: the losses, from next-token prediction to preferences."""
 
 from tinyphi.train import losses as losses
-
-__all__ = ["losses"]

@@ -1,12 +1,11 @@
-"""`tinyphi train nano | data-quality`: the trainings whose results ship with the package, made again."""
+"""`tinyphi train nano | data-quality`: a small Phi-3 from nothing, and what its data are worth."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import tinyphi
 from tinyphi.train.recipes import data_quality
-from tinyphi.train.recipes.nano import STAGES, Budget, Nano, ship
+from tinyphi.train.recipes.nano import STAGES, Budget, Nano
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tinyphi train", description="Train what ships with tinyphi.")
+    parser = argparse.ArgumentParser(prog="tinyphi train", description="Train a small Phi-3.")
     recipes = parser.add_subparsers(required=True, metavar="RECIPE")
     nano = recipes.add_parser("nano", help="tinyphi-nano, from its vocabulary to preference tuning")
     nano.add_argument("--to", type=Path, required=True, help="directory for the stages; run again to go on")
@@ -39,12 +38,11 @@ def _nano(options: argparse.Namespace) -> int:
     recipe = Nano(options.to, options.text, budget, options.device, options.seed)
     if not recipe.run():
         return 130
-    print(f"The stages are in {options.to}: {', '.join(STAGES)}. What ships is in {ship(options.to)}.")
+    print(f"The stages are in {options.to}: {', '.join(STAGES)}.")
     print(f"Try it: tinyphi chat --model {options.to / STAGES[-1]}")
     return 0
 
 
 def _data_quality(options: argparse.Namespace) -> int:
-    tokenizer = tinyphi.load_tokenizer("tinyphi-nano")
-    data_quality.run(options.to, tokenizer, options.seeds, options.steps)
+    data_quality.run(options.to, options.seeds, options.steps)
     return 0

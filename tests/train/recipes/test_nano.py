@@ -1,6 +1,5 @@
-"""The recipe of tinyphi-nano runs from nothing to its end, goes on after a break, and gives what ships."""
+"""The recipe of tinyphi-nano runs from nothing to its end, and goes on after a break."""
 
-import json
 import random
 from functools import partial
 
@@ -14,8 +13,7 @@ from tinyphi.longcontext.search import Sizes
 from tinyphi.train.command import main
 from tinyphi.train.loop import Trainer
 from tinyphi.train.recipes import nano
-from tinyphi.train.recipes.nano import CURVES, STAGES, Budget, Nano, chapter, long_memory, pair_batch, ship
-from tinyphi.weights.catalog import EMBEDDED
+from tinyphi.train.recipes.nano import STAGES, Budget, Nano, chapter, long_memory, pair_batch
 
 
 @pytest.fixture
@@ -25,25 +23,12 @@ def quick(monkeypatch):
     monkeypatch.setattr(nano, "LONG", 384)
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tinyphi.load_tokenizer("tinyphi-nano")
-
-
-def test_all_stages_are_made_and_ship(tmp_path, quick):
+def test_all_stages_are_made(tmp_path, quick):
     assert Nano(tmp_path, budget=Budget(2, 2, 2, 2, 2)).run()
     for stage in STAGES:
         model, tokenizer = tinyphi.load(tmp_path / stage)
         assert tokenizer.vocab_size == 2048
     assert model.config.max_position_embeddings == 384 and model.config.long_factor is not None
-    target = ship(tmp_path)
-    assert {path.name for path in target.iterdir()} == {*EMBEDDED, CURVES}
-    shipped = tinyphi.load_model(target / "tinyphi-nano")
-    close = partial(torch.testing.assert_close, rtol=0.01, atol=1e-4)
-    close(shipped.norm.weight, model.norm.weight)
-    close(shipped.lm_head.weight, model.lm_head.weight)
-    curves = json.loads((target / CURVES).read_text())
-    assert list(curves) == list(STAGES) and all(rows[-1]["step"] == 2 for rows in curves.values())
 
 
 def test_an_interrupted_recipe_goes_on(tmp_path, quick, monkeypatch):
@@ -68,31 +53,22 @@ def test_a_budget_can_be_scaled_but_not_to_nothing():
     assert set(vars(Budget().scaled(1e-9)).values()) == {2}
 
 
-def test_long_texts_have_their_length(tokenizer):
+def test_long_texts_have_their_length(world_tokenizer):
     world, chance = World(), random.Random(1)
-    assert len(tokenizer.encode(chapter(world, chance, tokenizer))) >= 2048
-    lengths = [len(tokenizer.encode(long_memory(world, chance, tokenizer))) for _ in range(8)]
+    assert len(world_tokenizer.encode(chapter(world, chance, world_tokenizer))) >= 2048
+    lengths = [len(world_tokenizer.encode(long_memory(world, chance, world_tokenizer))) for _ in range(8)]
     assert max(lengths) <= 2048 - 24 and max(lengths) > 1024
 
 
-def test_pairs_share_their_prompts(tokenizer):
-    batch = pair_batch(World(), random.Random(0), tokenizer, 6)
+def test_pairs_share_their_prompts(world_tokenizer):
+    batch = pair_batch(World(), random.Random(0), world_tokenizer, 6)
     for chosen, rejected in zip(batch.ids[:6], batch.ids[6:], strict=True):
         start = int((batch.labels != NO_TARGET).int().argmax(1).min())
         assert torch.equal(chosen[:start], rejected[:start]) and not torch.equal(chosen, rejected)
 
 
-def test_the_shipped_curves_have_all_stages():
-    curves = json.loads((EMBEDDED["tinyphi-nano"].parent / CURVES).read_text())
-    assert list(curves) == list(STAGES)
-    for stage, steps in vars(Budget()).items():
-        assert curves[stage][-1]["step"] == steps
-    assert curves["phase2"][-1]["loss"] < curves["phase1"][-1]["loss"] < curves["phase1"][0]["loss"]
-
-
 def test_the_command_says_where_the_model_is(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tinyphi.train.command.Nano.run", lambda self: True)
-    monkeypatch.setattr("tinyphi.train.command.ship", lambda folder: folder / "ship")
     assert main(["nano", "--to", str(tmp_path), "--scale", "0.1"]) == 0
     assert f"tinyphi chat --model {tmp_path / 'dpo'}" in capsys.readouterr().out
     monkeypatch.setattr("tinyphi.train.command.Nano.run", lambda self: False)

@@ -168,16 +168,16 @@ def copying_page(world: World, chance: random.Random) -> str:
 _KEYS = ("pass key", "secret number", "number of the house", "code of the lock")
 
 PAGES: dict[Callable[[World, random.Random], str], float] = {  # each with its share of the pages
-    people_page: 0.20,
+    people_page: 0.19,
     village_page: 0.04,
-    friends_page: 0.07,
-    nature_page: 0.07,
-    words_page: 0.08,
+    friends_page: 0.06,
+    nature_page: 0.06,
+    words_page: 0.07,
     exercises_page: 0.28,
     sums_page: 0.08,
-    memory_page: 0.08,
-    notes_page: 0.06,
-    copying_page: 0.04,
+    memory_page: 0.10,
+    notes_page: 0.07,
+    copying_page: 0.05,
 }
 
 

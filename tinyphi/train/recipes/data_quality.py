@@ -29,10 +29,11 @@ from tinyphi.errors import InputError
 from tinyphi.evaluate.nano_exam import choose
 from tinyphi.model.transformer import Phi3
 from tinyphi.tokenizer import Tokenizer
+from tinyphi.tokenizer.train import train_sentencepiece
 from tinyphi.train.log import LogRow
 from tinyphi.train.loop import Plan, Trainer
 from tinyphi.train.losses import next_token_objective
-from tinyphi.train.recipes.nano import CONFIG, SHORT, until
+from tinyphi.train.recipes.nano import CONFIG, PIECES, SHORT, until
 
 MIXTURES = ("raw", "filtered", "filtered + synthetic")
 SMALLER = replace(
@@ -43,7 +44,6 @@ SMALLER = replace(
     num_attention_heads=3,
     num_key_value_heads=1,
 )
-COMMITTED = Path(__file__).with_name("data_quality.json")
 _ROWS = 16
 _LABELLED = 200
 _POINTS = 6  # of each curve
@@ -72,6 +72,17 @@ def texts(mixture: str, world: World, seed: int) -> Iterator[str]:
                     yield made
 
 
+def vocabulary() -> Tokenizer:
+    """The same for all: half from the web as it is, half from the textbook."""
+    world, chance = World(), random.Random("vocabulary")
+    pages = [make(world, chance) for _ in range(3000) for make in (_page, lesson)]
+    return train_sentencepiece(pages, PIECES)
+
+
+def _page(world: World, chance: random.Random) -> str:
+    return web_page(world, chance).text
+
+
 def train_once(
     mixture: str, seed: int, tokenizer: Tokenizer, questions: Sequence[Question], steps: int = 400
 ) -> Curve:
@@ -93,7 +104,6 @@ def train_once(
 
 def run(
     file: str | Path,
-    tokenizer: Tokenizer,
     seeds: Sequence[int] = (0, 1, 2),
     steps: int = 400,
     per_kind: int = 25,
@@ -109,7 +119,7 @@ def run(
         found = json.loads(path.read_text(encoding="utf-8"))
         if found.get("about") != about:
             raise InputError(f"{path} holds an experiment with {found.get('about')}; take another file.")
-    questions = exam(World(), per_kind)
+    questions, tokenizer = exam(World(), per_kind), vocabulary()
     for seed in seeds:
         for mixture in MIXTURES:
             if str(seed) in found["curves"][mixture]:

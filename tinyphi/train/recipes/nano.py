@@ -11,7 +11,6 @@ Each stage is a directory which `tinyphi.load` opens, and starts where the one b
 Phi-3 technical report (arXiv 2404.14219), sec. 2 and 3; LongRoPE (arXiv 2402.13753); DPO (arXiv 2305.18290).
 """
 
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +39,6 @@ from tinyphi.data.synthetic.web import web_page
 from tinyphi.data.synthetic.world import World
 from tinyphi.longcontext.search import PerplexityFitness, Sizes, search
 from tinyphi.model.transformer import Phi3
-from tinyphi.quant.quantize import quantize
 from tinyphi.tokenizer import Tokenizer
 from tinyphi.tokenizer.train import train_sentencepiece
 from tinyphi.train.log import LogRow
@@ -55,7 +53,6 @@ from tinyphi.train.losses import (
 SHORT, LONG = 256, 2048  # tokens: the context of the first phases, and that of the finished model
 PIECES = 2037  # and 11 special tokens make 2,048 rows
 ROWS = 16  # of 256 tokens in a batch: 4,096 tokens a step
-CURVES = "tinyphi-nano-curves.json"
 STAGES = ("phase1", "phase2", "long", "sft", "dpo")
 CONFIG = PhiConfig(
     vocab_size=2048,
@@ -74,13 +71,13 @@ CONFIG = PhiConfig(
 
 @dataclass(frozen=True)
 class Budget:
-    """Steps of each stage; the defaults make the model that ships."""
+    """Steps of each stage."""
 
-    phase1: int = 300
-    phase2: int = 1300
-    long: int = 160
-    sft: int = 450
-    dpo: int = 100
+    phase1: int = 200
+    phase2: int = 1000
+    long: int = 120
+    sft: int = 350
+    dpo: int = 80
 
     def scaled(self, by: float) -> "Budget":
         """All stages shorter by the same factor, for a trial; none below 2 steps."""
@@ -126,10 +123,12 @@ class Nano:
         torch.manual_seed(self.seed)
         model = Phi3(CONFIG)
         tokens = self.budget.phase1 * ROWS * SHORT
-        general = until(0.75 * tokens, _examples(tokenizer, _again(self._general(), self.seed)))
+        general = until(0.6 * tokens, _examples(tokenizer, _again(self._general(), self.seed)))
         web = (web_page(self.world, chance) for chance in _forever(f"web {self.seed}"))
         filtered = (page.text for page in web if page.educational)
-        rows = wrapped([*general, *until(0.25 * tokens, _examples(tokenizer, filtered))], SHORT)
+        web_pages = until(0.2 * tokens, _examples(tokenizer, filtered))
+        rote = until(0.2 * tokens, _rote(f"rote 1 {self.seed}"))
+        rows = wrapped([*general, *web_pages, *rote], SHORT)
         return self._train(name, model, tokenizer, self._rows(rows), next_token_objective, 3e-3)
 
     def _phase2(self, name: str) -> bool:
@@ -138,8 +137,11 @@ class Nano:
         general = until(0.1 * tokens, _examples(tokenizer, _again(self._general(), self.seed + 1)))
         lessons = (lesson(self.world, chance) for chance in _forever(f"lessons {self.seed}"))
         stories = (story(self.world, chance) for chance in _forever(f"stories {self.seed}"))
-        textbook = until(0.65 * tokens, _examples(tokenizer, lessons))
-        rows = wrapped([*general, *textbook, *until(0.25 * tokens, _examples(tokenizer, stories))], SHORT)
+        textbook = until(0.6 * tokens, _examples(tokenizer, lessons))
+        rote = until(0.15 * tokens, _rote(f"rote 2 {self.seed}"))
+        rows = wrapped(
+            [*general, *textbook, *rote, *until(0.15 * tokens, _examples(tokenizer, stories))], SHORT
+        )
         return self._train(name, model, tokenizer, self._rows(rows), next_token_objective, 2.5e-3)
 
     def _long(self, name: str) -> bool:
@@ -235,38 +237,6 @@ class Nano:
         return (self.folder / stage / "config.json").exists()
 
 
-def ship(folder: Path) -> Path:
-    """What goes into the package: the last two stages in bfloat16, the others in 8 bits, and the curves.
-
-    Each is a directory that `tinyphi.load` opens. Returns the directory of all.
-    """
-    target = folder / "ship"
-    for stage in STAGES:
-        model, tokenizer = tinyphi.load(folder / stage)
-        if stage in ("sft", "dpo"):
-            model = model.bfloat16()
-        else:
-            quantize(model, "int8")
-        name = "tinyphi-nano" if stage == STAGES[-1] else f"tinyphi-nano-{stage}"
-        tinyphi.save(model, tokenizer, target / name)
-    (target / CURVES).write_text(json.dumps(_curves(folder)) + "\n", encoding="utf-8")
-    return target
-
-
-def _curves(folder: Path) -> dict[str, list[dict[str, float]]]:
-    """Of each stage, every fifth row of the log and the last, with a few digits."""
-    curves = {}
-    for stage in STAGES:
-        lines = (folder / "work" / stage / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
-        kept = [row for row in rows if row["step"] % 5 == 0 or row is rows[-1]]
-        curves[stage] = [
-            {name: float(f"{row[name]:.5g}") for name in row if isinstance(row[name], int | float)}
-            for row in kept
-        ]
-    return curves
-
-
 def chapter(world: World, chance: random.Random, tokenizer: Tokenizer) -> str:
     """Stories and pages about the world, of a little more than 2,048 tokens."""
     parts, tokens = [], 0
@@ -311,6 +281,18 @@ def _again(passages: Sequence[str], seed: int) -> Iterator[str]:
     chance = random.Random(f"order {seed}")
     while True:
         yield from chance.sample(passages, len(passages))
+
+
+def _rote(name: str) -> Iterator[Example]:
+    """Random tokens, said two or three times: only what was read before tells how they go on.
+
+    It teaches to look back, which finding anything in a text needs. Stories alone teach it late, since most
+    of them can be guessed. Source: Olsson et al. 2022 (arXiv 2209.11895), on induction heads.
+    """
+    for chance in _forever(name):
+        ids = [chance.randrange(3 + 256, PIECES) for _ in range(chance.randrange(5, 60))]
+        whole = [1, *ids * chance.randrange(2, 4)][:SHORT]
+        yield Example(whole, [True] * len(whole))
 
 
 def _examples(tokenizer: Tokenizer, texts: Iterator[str]) -> Iterator[Example]:
