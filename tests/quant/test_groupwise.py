@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from tinyphi.errors import InputError
@@ -105,7 +105,9 @@ def test_symmetric_grids_treat_both_signs_alike(matrix):
     assert torch.equal(quantize_int4(-weight, size).codes, 16 - quantize_int4(weight, size).codes)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(  # matrices of very small numbers, of which some runs draw many, are left out below
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
+)
 @given(matrices())
 def test_what_was_rounded_is_not_rounded_again(matrix):
     weight, size = matrix
