@@ -12,9 +12,8 @@ from tinyphi.bench.fresh import apart
 from tinyphi.bench.trainers import Run, Work, difference
 from tinyphi.config import PhiConfig
 
-SIDES = pytest.mark.skipif(
-    find_spec("trl") is None or find_spec("transformers") is None, reason="needs the extra `test`"
-)
+HERE = all(map(find_spec, ("trl", "transformers")))
+SIDES = pytest.mark.skipif(not HERE, reason="needs trl and transformers, which the extra `test` brings")
 
 
 @pytest.fixture(autouse=True)

@@ -16,11 +16,10 @@ SCRIPT = Path(__file__).parents[1] / "weights" / "make_phi3_mini_layout.py"
 LIMIT = 9e9  # bytes
 RATIO = 1.3  # of the peak to the quantized model
 
+STATUS = Path("/proc/self/status")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        not Path("/proc/self/status").exists(), reason="reads the peak memory from Linux's /proc"
-    ),
+    pytest.mark.skipif(not STATUS.exists(), reason="reads the peak memory from Linux's /proc"),
 ]
 
 # A process of its own, whose peak is that of this model alone.
