@@ -21,6 +21,7 @@ from tinyphi.data.packing import (
     collate,
     packed,
     padded,
+    partly_example,
     text_example,
     wrapped,
 )
@@ -324,3 +325,14 @@ def test_impossible_sources_are_refused():
             Rows(*arguments)
     with pytest.raises(InputError, match="count from 1"):
         Rows(rows, 1, 0)(0)
+
+
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_only_some_parts_are_counted(make_tokenizer, adds_bos):
+    tokenizer = make_tokenizer(adds_bos=adds_bos)
+    parts = [("it is", False), (" a line", True), (".", False), (" who are you", True)]
+    example = partly_example(tokenizer, parts)
+    assert example.ids == text_example(tokenizer, "it is a line. who are you").ids
+    counted = [token for token, known in zip(example.ids, example.counted, strict=True) if known]
+    assert tokenizer.decode(counted[:-1]).split() == "a line who are you".split()
+    assert counted[-1] == example.ids[-1] and not example.counted[0]

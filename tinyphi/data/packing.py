@@ -135,6 +135,21 @@ def chat_example(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) ->
     return Example(ids, counted)
 
 
+def partly_example(tokenizer: Tokenizer, parts: Sequence[tuple[str, bool]]) -> Example:
+    """A document of which only some parts are counted: BOS, the text of all parts, `<|endoftext|>`.
+
+    parts: texts, and whether each is counted; the end is. Each begins where a token does: with a space, say.
+    Errors as in `text_example`.
+    """
+    whole = text_example(tokenizer, "".join(text for text, _ in parts))
+    counted: list[bool] = []
+    before, extra = "", 0 if tokenizer.bos_id is None or tokenizer.adds_bos else 1
+    for text, known in parts:
+        before += text
+        counted += [known] * (extra + len(tokenizer.encode(before)) - len(counted))
+    return Example(whole.ids, [*counted, True])
+
+
 def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     pairs = zip(first, second, strict=False)
     return next((place for place, (one, other) in enumerate(pairs) if one != other), len(first))

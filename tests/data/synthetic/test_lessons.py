@@ -217,22 +217,6 @@ def test_keys_that_cannot_be_hidden(world, keys):
         memory_page(world, random.Random(0), 1, keys)
 
 
-@given(seeds)
-def test_notes_are_asked_for_as_they_stand(seed):
-    notes, asked = lessons.notes_page(World(), random.Random(seed)).split("\n\n")
-    has = dict(re.findall(r"(\w+) has (\d+) \w+\.", notes))
-    questions = re.findall(r"How many \w+ has (\w+)\? (\w+) has (\d+)\.", asked)
-    assert len(questions) == 3
-    assert all(name == said and has[name] == number for name, said, number in questions)
-
-
-@given(seeds)
-def test_a_list_is_said_twice(seed):
-    page = lessons.copying_page(World(), random.Random(seed))
-    first, second = re.fullmatch(r"Say this list twice: (.+)\. Once more: (.+)\.", page).groups()
-    assert first == second and 5 <= first.count(",") < 23
-
-
 @pytest.mark.parametrize("pages", [0, -1])
 def test_a_memory_page_without_pages(world, pages):
     with pytest.raises(InputError, match=f"pages={pages}, keys=1: at least 1 page"):

@@ -1,10 +1,13 @@
 """The recipe of tinyphi-nano runs from nothing to its end, and goes on after a break."""
 
 import random
+import re
 from functools import partial
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as some
 
 import tinyphi
 from tinyphi.data.packing import NO_TARGET
@@ -13,7 +16,7 @@ from tinyphi.longcontext.search import Sizes
 from tinyphi.train.command import main
 from tinyphi.train.loop import Trainer
 from tinyphi.train.recipes import nano
-from tinyphi.train.recipes.nano import STAGES, Budget, Nano, chapter, long_memory, pair_batch
+from tinyphi.train.recipes.nano import STAGES, Budget, Nano, chapter, long_memory, pair_batch, rote
 
 
 @pytest.fixture
@@ -56,8 +59,25 @@ def test_a_budget_can_be_scaled_but_not_to_nothing():
 def test_long_texts_have_their_length(world_tokenizer):
     world, chance = World(), random.Random(1)
     assert len(world_tokenizer.encode(chapter(world, chance, world_tokenizer))) >= 2048
-    lengths = [len(world_tokenizer.encode(long_memory(world, chance, world_tokenizer))) for _ in range(8)]
+    pages = [long_memory(world, chance, world_tokenizer) for _ in range(8)]
+    lengths = [len(world_tokenizer.encode(before.text + asked.text)) for before, asked in pages]
     assert max(lengths) <= 2048 - 24 and max(lengths) > 1024
+
+
+def test_only_what_is_asked_of_a_long_text_is_known(world_tokenizer):
+    before, asked = long_memory(World(), random.Random(2), world_tokenizer, keys=2)
+    assert asked.known and not before.known
+    numbers = re.findall(r"is (\d{5})\.", asked.text)
+    assert len(numbers) == 2 and all(f"is {number}. Remember it" in before.text for number in numbers)
+
+
+@given(some.integers(0, 2**32))
+def test_rote_counts_only_what_was_said_before(seed):
+    example = rote(random.Random(seed))
+    assert len(example.ids) <= nano.SHORT and any(example.counted)
+    pairs = list(zip(example.ids, example.ids[1:], strict=False))
+    for place, counted in enumerate(example.counted):
+        assert not counted or pairs[place - 1] in pairs[: place - 1]
 
 
 def test_pairs_share_their_prompts(world_tokenizer):

@@ -10,11 +10,8 @@ from collections.abc import Callable
 from tinyphi.data.synthetic.questions import is_exam_person, question
 from tinyphi.data.synthetic.stories import story
 from tinyphi.data.synthetic.world import (
-    COLOURS,
     DAYS,
-    FOODS,
     HOMES,
-    JOBS,
     LEGS,
     MIXTURES,
     MONTHS,
@@ -148,36 +145,17 @@ def memory_page(world: World, chance: random.Random, pages: int = 1, keys: int =
     return "\n\n".join([". ".join(sentences), *answers])
 
 
-def notes_page(world: World, chance: random.Random) -> str:
-    """Notes of who has how much, and some of them asked for: what is looked up stands in the text only."""
-    goods = chance.choice(("coins", "nuts", "shells", "eggs"))
-    owners = chance.sample(NAMES, chance.randrange(3, 8))
-    notes = {name: chance.randrange(10, 10_000) for name in owners}
-    lines = [f"{name} has {count} {goods}." for name, count in notes.items()]
-    asked = [f"How many {goods} has {name}? {name} has {notes[name]}." for name in chance.sample(owners, 3)]
-    return " ".join(lines) + "\n\n" + " ".join(asked)
-
-
-def copying_page(world: World, chance: random.Random) -> str:
-    """A list without sense, and the same list again: only what was read can tell how it goes on."""
-    pools = (NAMES, JOBS, FOODS, COLOURS, [str(chance.randrange(100)) for _ in range(20)])
-    words = [chance.choice(chance.choice(pools)) for _ in range(chance.randrange(6, 24))]
-    return f"Say this list twice: {', '.join(words)}. Once more: {', '.join(words)}."
-
-
 _KEYS = ("pass key", "secret number", "number of the house", "code of the lock")
 
 PAGES: dict[Callable[[World, random.Random], str], float] = {  # each with its share of the pages
-    people_page: 0.19,
-    village_page: 0.04,
-    friends_page: 0.06,
-    nature_page: 0.06,
-    words_page: 0.07,
-    exercises_page: 0.28,
-    sums_page: 0.08,
-    memory_page: 0.10,
-    notes_page: 0.07,
-    copying_page: 0.05,
+    people_page: 0.22,
+    village_page: 0.05,
+    friends_page: 0.07,
+    nature_page: 0.07,
+    words_page: 0.08,
+    exercises_page: 0.31,
+    sums_page: 0.09,
+    memory_page: 0.11,
 }
 
 

@@ -35,8 +35,8 @@ from tinyphi.data.synthetic.world import (
 )
 from tinyphi.errors import InputError
 
-_THINGS = "key ball book lamp ring coin map hat cup shell letter spoon".split()
-_PLACES = "box basket drawer barn kitchen garden cellar cupboard shed bag tower cave".split()
+THINGS = "key ball book lamp ring coin map hat cup shell letter spoon".split()
+PLACES = "box basket drawer barn kitchen garden cellar cupboard shed bag tower cave".split()
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def word_problem(world: World, chance: random.Random) -> Question:
 
 def reading(world: World, chance: random.Random) -> Question:
     """Who has what, and where is it? The answer stands in the text; some things are moved."""
-    people, things, places = (chance.sample(pool, 3) for pool in (NAMES, _THINGS, _PLACES))
+    people, things, places = (chance.sample(pool, 3) for pool in (NAMES, THINGS, PLACES))
     lines = [
         chance.choice(
             (
@@ -165,11 +165,11 @@ def reading(world: World, chance: random.Random) -> Question:
     pick = chance.randrange(3)
     who, what, where = people[pick], things[pick], places[pick]
     if chance.random() < 0.4:
-        where = chance.choice(_without(_PLACES, *places))
+        where = chance.choice(_without(PLACES, *places))
         lines.append(f"Later {who} carried the {what} to the {where}.")
     if chance.random() < 0.5:
         question, reply, answer = f"Where is the {what}?", f"The {what} is in the {where}.", where
-        others = _without(_PLACES, answer)
+        others = _without(PLACES, answer)
     else:
         question = f"Who had the {what}?"
         reply, answer, others = f"{who} had the {what}.", who, _without(people, who)

@@ -29,11 +29,13 @@ from tinyphi.data.packing import (
     chat_example,
     packed,
     padded,
+    partly_example,
     text_example,
     wrapped,
 )
 from tinyphi.data.synthetic.conversations import conversation, preference, turns
 from tinyphi.data.synthetic.lessons import lesson, memory_page
+from tinyphi.data.synthetic.lookup import Part, lookup_page
 from tinyphi.data.synthetic.stories import story
 from tinyphi.data.synthetic.web import web_page
 from tinyphi.data.synthetic.world import World
@@ -41,6 +43,7 @@ from tinyphi.longcontext.search import PerplexityFitness, Sizes, search
 from tinyphi.model.transformer import Phi3
 from tinyphi.tokenizer import Tokenizer
 from tinyphi.tokenizer.train import train_sentencepiece
+from tinyphi.train.initial import start_alike
 from tinyphi.train.log import LogRow
 from tinyphi.train.loop import Batches, Objective, Plan, Trainer
 from tinyphi.train.losses import (
@@ -52,7 +55,7 @@ from tinyphi.train.losses import (
 
 SHORT, LONG = 256, 2048  # tokens: the context of the first phases, and that of the finished model
 PIECES = 2037  # and 11 special tokens make 2,048 rows
-ROWS = 16  # of 256 tokens in a batch: 4,096 tokens a step
+ROWS = 8  # of 256 tokens in a batch: 2,048 tokens a step
 STAGES = ("phase1", "phase2", "long", "sft", "dpo")
 CONFIG = PhiConfig(
     vocab_size=2048,
@@ -66,6 +69,7 @@ CONFIG = PhiConfig(
     bos_token_id=1,
     eos_token_id=PIECES,
     pad_token_id=PIECES,
+    tie_word_embeddings=True,
 )
 
 
@@ -73,11 +77,11 @@ CONFIG = PhiConfig(
 class Budget:
     """Steps of each stage."""
 
-    phase1: int = 200
-    phase2: int = 1000
-    long: int = 120
-    sft: int = 350
-    dpo: int = 80
+    phase1: int = 800
+    phase2: int = 9000
+    long: int = 400
+    sft: int = 2500
+    dpo: int = 160
 
     def scaled(self, by: float) -> "Budget":
         """All stages shorter by the same factor, for a trial; none below 2 steps."""
@@ -122,27 +126,33 @@ class Nano:
         tokenizer = self._tokenizer()
         torch.manual_seed(self.seed)
         model = Phi3(CONFIG)
+        start_alike(model)
         tokens = self.budget.phase1 * ROWS * SHORT
-        general = until(0.6 * tokens, _examples(tokenizer, _again(self._general(), self.seed)))
         web = (web_page(self.world, chance) for chance in _forever(f"web {self.seed}"))
         filtered = (page.text for page in web if page.educational)
-        web_pages = until(0.2 * tokens, _examples(tokenizer, filtered))
-        rote = until(0.2 * tokens, _rote(f"rote 1 {self.seed}"))
-        rows = wrapped([*general, *web_pages, *rote], SHORT)
-        return self._train(name, model, tokenizer, self._rows(rows), next_token_objective, 3e-3)
+        rows = [
+            *until(0.5 * tokens, _examples(tokenizer, _again(self._general(), self.seed))),
+            *until(0.2 * tokens, _examples(tokenizer, filtered)),
+            *until(0.3 * tokens, self._lookups(tokenizer, name)),
+        ]
+        return self._train(
+            name, model, tokenizer, self._rows(wrapped(rows, SHORT)), next_token_objective, 2e-3
+        )
 
     def _phase2(self, name: str) -> bool:
         model, tokenizer = self._load("phase1")
         tokens = self.budget.phase2 * ROWS * SHORT
-        general = until(0.1 * tokens, _examples(tokenizer, _again(self._general(), self.seed + 1)))
         lessons = (lesson(self.world, chance) for chance in _forever(f"lessons {self.seed}"))
         stories = (story(self.world, chance) for chance in _forever(f"stories {self.seed}"))
-        textbook = until(0.6 * tokens, _examples(tokenizer, lessons))
-        rote = until(0.15 * tokens, _rote(f"rote 2 {self.seed}"))
-        rows = wrapped(
-            [*general, *textbook, *rote, *until(0.15 * tokens, _examples(tokenizer, stories))], SHORT
+        rows = [
+            *until(0.06 * tokens, _examples(tokenizer, _again(self._general(), self.seed + 1))),
+            *until(0.65 * tokens, _examples(tokenizer, lessons)),
+            *until(0.12 * tokens, _examples(tokenizer, stories)),
+            *until(0.17 * tokens, self._lookups(tokenizer, name)),
+        ]
+        return self._train(
+            name, model, tokenizer, self._rows(wrapped(rows, SHORT)), next_token_objective, 2e-3
         )
-        return self._train(name, model, tokenizer, self._rows(rows), next_token_objective, 2.5e-3)
 
     def _long(self, name: str) -> bool:
         model, tokenizer = self._load("phase2")
@@ -156,34 +166,31 @@ class Nano:
         steps = self.budget.long
         texts = (
             long_memory(self.world, chance, tokenizer, keys=chance.randrange(1, 5))
-            for chance in _some(f"long {self.seed}", 2 * steps)
+            for chance in _some(f"long {self.seed}", steps)
         )
-        long_rows = Rows(
-            packed(_examples(tokenizer, texts), LONG), 2, CONFIG.pad_token_id or 0, seed=self.seed
-        )
+        memories = packed((partly_example(tokenizer, text) for text in texts), LONG)
         pages = (lesson(self.world, chance) for chance in _forever(f"long lessons {self.seed}"))
-        short_rows = wrapped(until(steps * ROWS * SHORT / 2, _examples(tokenizer, pages)), SHORT)
-        short = Rows(short_rows, ROWS // 2, CONFIG.pad_token_id or 0, seed=self.seed)
-        both = _together(long_rows, short)  # apart: one long document makes a whole batch use long factors
+        short = self._rows(wrapped(until(steps * ROWS * SHORT / 2, _examples(tokenizer, pages)), SHORT))
+        both = _in_turn(short, self._rows(memories, 2), 2)
         return self._train(name, longer, tokenizer, both, next_token_objective, 1e-3)
 
     def _sft(self, name: str) -> bool:
         model, tokenizer = self._load("long")
         made = (conversation(self.world, chance) for chance in _forever(f"chats {self.seed}"))
-        examples = until(self.budget.sft * ROWS * SHORT, (chat_example(tokenizer, one) for one in made))
-        short = Rows(packed(examples, SHORT), ROWS, CONFIG.pad_token_id or 0, seed=self.seed)
-        chances = _some(f"long chats {self.seed}", self.budget.sft)
-        keys = (long_memory(self.world, chance, tokenizer).rpartition("? ") for chance in chances)
-        chats = [chat_example(tokenizer, turns(f"{text}?", answer)) for text, _, answer in keys]
-        long_rows = Rows(packed(chats, LONG), 1, CONFIG.pad_token_id or 0, seed=self.seed)
-        batches = lambda step: [*short(step), *(long_rows(step // 4) if step % 4 == 0 else [])]  # noqa: E731
-        return self._train(name, model, tokenizer, batches, next_token_objective, 1e-3)
+        chats = until(self.budget.sft * ROWS * SHORT, (chat_example(tokenizer, one) for one in made))
+        memories = []
+        for chance in _some(f"long chats {self.seed}", self.budget.sft // 2):
+            (before, _), (asked, _) = long_memory(self.world, chance, tokenizer)
+            ask, _, answer = asked.rpartition("? ")
+            memories.append(chat_example(tokenizer, turns(f"{before}{ask}?", answer)))
+        both = _in_turn(self._rows(packed(chats, SHORT)), self._rows(packed(memories, LONG), 2), 8)
+        return self._train(name, model, tokenizer, both, next_token_objective, 1e-3)
 
     def _dpo(self, name: str) -> bool:
         model, tokenizer = self._load("sft")
         steps = []
         for chance in _some(f"pairs {self.seed}", self.budget.dpo):
-            batch = pair_batch(self.world, chance, tokenizer, 32).to(self.device)
+            batch = pair_batch(self.world, chance, tokenizer, 16).to(self.device)
             steps.append(PairBatch(batch, reference_log_probabilities(model, batch)))
         objective = preference_objective(beta=0.1, sft_weight=0.2)
         return self._train(name, model, tokenizer, lambda step: [steps[step - 1]], objective, 1.5e-4)
@@ -224,8 +231,14 @@ class Nano:
     def _general(self) -> list[str]:
         return easiest(general_passages(self.texts))
 
-    def _rows(self, rows: Sequence[Row]) -> Rows:
-        return Rows(rows, ROWS, CONFIG.pad_token_id or 0, seed=self.seed)
+    def _lookups(self, tokenizer: Tokenizer, name: str) -> Iterator[Example]:
+        """Exercises in looking up, half in words, half in tokens without sense."""
+        for chance in _forever(f"lookups {name} {self.seed}"):
+            yield partly_example(tokenizer, lookup_page(chance))
+            yield rote(chance)
+
+    def _rows(self, rows: Sequence[Row], count: int = ROWS) -> Rows:
+        return Rows(rows, count, CONFIG.pad_token_id or 0, seed=self.seed)
 
     def _load(self, stage: str) -> tuple[Phi3, Tokenizer]:
         return tinyphi.load(self.folder / stage, device=self.device)
@@ -246,12 +259,13 @@ def chapter(world: World, chance: random.Random, tokenizer: Tokenizer) -> str:
     return "\n\n".join(parts)
 
 
-def long_memory(world: World, chance: random.Random, tokenizer: Tokenizer, keys: int = 1) -> str:
-    """So many numbers to remember, hidden in a text of up to 2,048 tokens, and asked for at the end."""
+def long_memory(world: World, chance: random.Random, tokenizer: Tokenizer, keys: int = 1) -> list[Part]:
+    """So many numbers to remember, hidden in a text of up to 2,048 tokens, and what is asked at its end."""
     while True:
         text = memory_page(world, chance, pages=chance.randrange(2, 26), keys=keys)
         if len(tokenizer.encode(text)) < LONG - 24:  # room for the chat format
-            return text
+            start = text.index("\n\nWhat is the ")
+            return [Part(text[:start], False), Part(text[start:], True)]
 
 
 def pair_batch(
@@ -283,16 +297,23 @@ def _again(passages: Sequence[str], seed: int) -> Iterator[str]:
         yield from chance.sample(passages, len(passages))
 
 
-def _rote(name: str) -> Iterator[Example]:
-    """Random tokens, said two or three times: only what was read before tells how they go on.
+def rote(chance: random.Random) -> Example:
+    """Random tokens over and over, or pairs of them in any order; what was said before is to be learnt.
 
-    It teaches to look back, which finding anything in a text needs. Stories alone teach it late, since most
-    of them can be guessed. Source: Olsson et al. 2022 (arXiv 2209.11895), on induction heads.
+    It teaches to look back, which finding anything in a text needs. Source: Olsson et al. 2022 (arXiv
+    2209.11895), on induction heads.
     """
-    for chance in _forever(name):
-        ids = [chance.randrange(3 + 256, PIECES) for _ in range(chance.randrange(5, 60))]
-        whole = [1, *ids * chance.randrange(2, 4)][:SHORT]
-        yield Example(whole, [True] * len(whole))
+    first = 3 + 256  # after the control tokens and the bytes
+    if chance.random() < 0.5:
+        ids = chance.choices(range(first, PIECES), k=chance.randrange(3, 40))
+        whole = (ids * chance.randrange(2, 6))[: SHORT - 1]
+        return Example([1, *whole], [place > len(ids) + 1 for place in range(len(whole) + 1)])
+    count = chance.randrange(2, 8)
+    words = chance.sample(range(first, PIECES), 2 * count)
+    said = chance.choices(range(count), k=chance.randrange(20, 100))
+    whole = [token for place in said for token in (words[place], words[count + place])]
+    known = [flag for number, place in enumerate(said) for flag in (False, place in said[:number])]
+    return Example([1, *whole], [False, *known])
 
 
 def _examples(tokenizer: Tokenizer, texts: Iterator[str]) -> Iterator[Example]:
@@ -310,6 +331,6 @@ def until(tokens: float, examples: Iterator[Example]) -> list[Example]:
     return taken
 
 
-def _together(*sources: Batches) -> Batches:
-    """The micro-batches of several sources in each step."""
-    return lambda step: [batch for source in sources for batch in source(step)]
+def _in_turn(short: Batches, long: Batches, every: int) -> Batches:
+    """Short texts, and each `every` steps long ones: a long row would make a whole batch use long factors."""
+    return lambda step: short(step - step // every) if step % every else long(step // every)

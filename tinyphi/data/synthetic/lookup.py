@@ -1,0 +1,96 @@
+"""Pages that train looking up: much of each can be known from what stands before it, and from nothing else.
+
+Facts about the world can be remembered; who has the key today must be read. In stories such places are rare,
+and a small model that is to learn them waits long. Here each page asks again and again, and says which of its
+parts can be known, so that only those need be learnt: guesses at the rest would drown them.
+Source: Arora et al. 2023 (arXiv 2312.04927), multi-query associative recall.
+"""
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tinyphi.data.synthetic.questions import PLACES, THINGS
+from tinyphi.data.synthetic.world import NAMES
+
+GOODS = ("coins", "nuts", "shells", "eggs")
+
+
+class Part(NamedTuple):
+    """A piece of a page. `known`: whether it follows from the pieces before it."""
+
+    text: str
+    known: bool
+
+
+def pairs_page(chance: random.Random) -> list[Part]:
+    """Words that belong together, said in any order until each pair came several times."""
+    left, right = chance.sample((NAMES, THINGS, PLACES), 2)
+    count = chance.randrange(2, 8)
+    pairs = dict(zip(chance.sample(left, count), chance.sample(right, count), strict=True))
+    before, after = chance.choice(((": ", "."), (" has ", "."), (" = ", "."), (" and ", ".")))
+    seen: set[str] = set()
+    parts = []
+    for _ in range(chance.randrange(12, 40)):
+        word = chance.choice(list(pairs))
+        parts += [Part(f" {word}{before}".rstrip(), False), Part(f" {pairs[word]}", word in seen)]
+        parts.append(Part(after, False))
+        seen.add(word)
+    return parts
+
+
+def notes_page(chance: random.Random) -> list[Part]:
+    """Who has how many of something, and all of it asked, twice."""
+    goods, owners = chance.choice(GOODS), chance.sample(NAMES, chance.randrange(2, 8))
+    notes = {name: chance.randrange(10, 10_000) for name in owners}
+    parts = [Part(f" {name} has {count} {goods}.", False) for name, count in notes.items()]
+    for name in chance.sample(owners * 2, 2 * len(owners)):
+        parts.append(Part(f" How many {goods} has {name}? {name} has", False))
+        parts += [Part(f" {notes[name]}", True), Part(f" {goods}.", False)]
+    return parts
+
+
+def places_page(chance: random.Random) -> list[Part]:
+    """Who put what where, and all of it asked, from both ends."""
+    count = chance.randrange(2, 6)
+    rows = list(zip(*(chance.sample(pool, count) for pool in (NAMES, THINGS, PLACES)), strict=True))
+    verbs = (("put", "into"), ("left", "in"), ("hid", "in"))
+    parts = []
+    for name, thing, place in rows:
+        verb, preposition = chance.choice(verbs)
+        parts.append(Part(f" {name} {verb} the {thing} {preposition} the {place}.", False))
+    for name, thing, place in chance.sample(rows * 2, 2 * count):
+        if chance.random() < 0.5:
+            parts.append(Part(f" Where is the {thing}? The {thing} is in the", False))
+            parts += [Part(f" {place}", True), Part(".", False)]
+        else:
+            parts += [Part(f" Who had the {thing}?", False), Part(f" {name}", True)]
+            parts.append(Part(f" had the {thing}.", False))
+    return parts
+
+
+def list_page(chance: random.Random) -> list[Part]:
+    """A list without sense, and the same list again."""
+    pool = chance.choice((NAMES, THINGS, PLACES, [*NAMES, *THINGS, *PLACES]))
+    first, *others = [chance.choice(pool) for _ in range(chance.randrange(3, 25))]
+    rest = ", ".join(others)
+    return [
+        Part(f"Say this list twice: {first}, {rest}. Once more: {first},", False),
+        Part(f" {rest}", True),
+        Part(".", False),
+    ]
+
+
+PAGES: dict[Callable[[random.Random], list[Part]], float] = {  # each with its share of the pages
+    pairs_page: 0.33,
+    notes_page: 0.17,
+    places_page: 0.33,
+    list_page: 0.17,
+}
+
+
+def lookup_page(chance: random.Random) -> list[Part]:
+    """One page, whose parts joined are its text."""
+    (page,) = chance.choices(list(PAGES), weights=list(PAGES.values()))
+    first, *others = page(chance)
+    return [Part(first.text.lstrip(), first.known), *others]
