@@ -20,7 +20,7 @@ from tinyphi.quant.linear import GroupedLinear
 from tinyphi.tokenizer.base import SpecialToken
 from tinyphi.tokenizer.bytebpe import BYTE_TO_LETTER, ByteBPETokenizer
 from tinyphi.tokenizer.chat import STYLES
-from tinyphi.weights.catalog import CATALOG
+from tinyphi.weights.catalog import CATALOG, EMBEDDED
 from tinyphi.weights.fetch import resolve
 
 COMMAND = [sys.executable, "-m", "tinyphi.cli"]
@@ -87,7 +87,7 @@ except SystemExit as end:
 def test_list_shows_exact_counts(capsys):
     assert cli.main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + len(CATALOG)
+    assert len(lines) == 1 + len(EMBEDDED) + len(CATALOG)
     mini = next(line for line in lines if line.startswith("phi-3-mini-4k"))
     assert "3,821,079,552" in mini
     assert "7.64 GB" in mini

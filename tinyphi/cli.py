@@ -299,17 +299,23 @@ def _get(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     import torch
 
-    from tinyphi.weights.catalog import CATALOG
+    from tinyphi.weights.catalog import CATALOG, EMBEDDED
+    from tinyphi.weights.directory import Directory
     from tinyphi.weights.fetch import is_fetched
+    from tinyphi.weights.load import read_config
 
-    print(f"{'name':18} {'parameters':>15} {'bf16':>8} {'4k cache':>9}  {'licence':11} {'here':5} from")
+    print(f"{'name':20} {'parameters':>15} {'bf16':>8} {'4k cache':>9}  {'licence':11} {'here':5} from")
+    models = [
+        (name, read_config(Directory(path))[0], "Apache-2.0", True, "this package")
+        for name, path in EMBEDDED.items()
+    ]
     for entry in CATALOG.values():
-        need = entry.config.memory(torch.bfloat16, tokens=4096)
-        print(
-            f"{entry.name:18} {entry.config.parameter_count():15,} {need.weights / 1e9:5.2f} GB "
-            f"{need.cache / 1e9:6.2f} GB  {entry.licence:11} {'yes' if is_fetched(entry) else 'no':5} "
-            f"{entry.package.name if entry.package else entry.repo}"
-        )
+        source = entry.package.name if entry.package else entry.repo
+        models.append((entry.name, entry.config, entry.licence, is_fetched(entry), source))
+    for name, config, licence, here, source in models:
+        need = config.memory(torch.bfloat16, tokens=4096)
+        size = f"{config.parameter_count():15,} {need.weights / 1e9:5.2f} GB {need.cache / 1e9:6.2f} GB"
+        print(f"{name:20} {size}  {licence:11} {'yes' if here else 'no':5} {source}")
     return 0
 
 

@@ -67,7 +67,8 @@ def test_the_output_undoes_the_values():
 def test_the_head_starts_as_the_embedding(tied):
     model = started(tied)
     torch.testing.assert_close(model.lm_head.weight, model.embed_tokens.weight)
-    assert model.embed_tokens.weight.detach().std() == pytest.approx(0.14, rel=0.1)  # 0.1 of its own, 0.1 in common
+    # 0.1 of its own, 0.1 in common
+    assert model.embed_tokens.weight.detach().std() == pytest.approx(0.14, rel=0.1)
 
 
 def test_the_same_random_numbers_make_the_same_start():

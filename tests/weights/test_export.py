@@ -439,6 +439,20 @@ def test_llama_cpp_computes_the_same(tmp_path, llama_cpp, name, tokens, context)
     assert llama.greedy(some_ids(tokens), 40) == greedy(model, some_ids(tokens), 40)
 
 
+@pytest.mark.parametrize("context", [256, 2048])
+def test_nano_says_the_same_in_llama_cpp(tmp_path, llama_cpp, context):
+    """Up to 256 tokens of context llama.cpp turns by the short factors, beyond by the long ones."""
+    model, tokenizer = tinyphi.load("tinyphi-nano")
+    export_gguf(model, tokenizer, tmp_path / "nano.gguf", "f32")
+    llama = Llama(llama_cpp, tmp_path / "nano.gguf", context)
+    story = " ".join(["Ada lost her key under the old bridge, and Ben found it in the evening."] * 20)
+    texts = ["What is 27 + 15?", "Who is the best friend of Ada?", "Tell me a story about Ben."]
+    for text in texts if context == 256 else [story]:
+        ids = tokenizer.encode_chat([{"role": "user", "content": text}])
+        assert (len(ids) > 256) == (context > 256)
+        assert llama.greedy(ids, 60) == greedy(model, ids, 60)
+
+
 PLANTED = {
     "short and long factors swapped": ("ROPE_FACTORS", module.ROPE_FACTORS[::-1]),
     "no attention factor": (

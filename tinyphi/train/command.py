@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinyphi.train.recipes import data_quality
-from tinyphi.train.recipes.nano import STAGES, Budget, Nano
+from tinyphi.train.recipes.nano import STAGES, Budget, Nano, ship
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     thesis = recipes.add_parser("data-quality", help="one model, three kinds of data, three seeds")
     thesis.add_argument("--to", type=Path, required=True, help="JSON file for the curves; run again to go on")
     thesis.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    thesis.add_argument("--steps", type=int, default=400, help="of 4,096 tokens (default 400)")
+    thesis.add_argument("--steps", type=int, default=900, help="of 4,096 tokens (default 900)")
     thesis.set_defaults(run=_data_quality)
     return parser
 
@@ -39,6 +39,7 @@ def _nano(options: argparse.Namespace) -> int:
     if not recipe.run():
         return 130
     print(f"The stages are in {options.to}: {', '.join(STAGES)}.")
+    print(f"What goes into the package: {ship(options.to)}")
     print(f"Try it: tinyphi chat --model {options.to / STAGES[-1]}")
     return 0
 

@@ -6,6 +6,7 @@ against the hashes that the hub itself states.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tinyphi.config import PRESETS, PhiConfig
 
@@ -84,5 +85,17 @@ CATALOG: dict[str, Entry] = {
         _phi3("phi-3-small-8k", "microsoft/Phi-3-small-8k-instruct"),
         _phi3("phi-3-medium-4k", "microsoft/Phi-3-medium-4k-instruct"),
         _phi3("phi-3-medium-128k", "microsoft/Phi-3-medium-128k-instruct"),
+    )
+}
+
+# Directories inside this package: the model that this project trained, and the stages on its way.
+EMBEDDED: dict[str, Path] = {
+    name: Path(__file__).with_name("models") / name
+    for name in (
+        "tinyphi-nano",
+        "tinyphi-nano-sft",
+        "tinyphi-nano-long",
+        "tinyphi-nano-phase2",
+        "tinyphi-nano-phase1",
     )
 }

@@ -27,7 +27,7 @@ import platformdirs
 from tqdm import tqdm
 
 from tinyphi.errors import FetchError
-from tinyphi.weights.catalog import CATALOG, HUB_PATTERNS, Entry, Package
+from tinyphi.weights.catalog import CATALOG, EMBEDDED, HUB_PATTERNS, Entry, Package
 
 _MANIFEST = ".tinyphi.json"  # written last: names and sizes of the files of a complete model
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -45,11 +45,13 @@ def resolve(source: str | os.PathLike[str]) -> Path:
     path = Path(source).expanduser()
     if path.exists():
         return path
+    if name in EMBEDDED:
+        return EMBEDDED[name]
     if name in CATALOG:
         return fetch(CATALOG[name])
     if _HUB_ID.fullmatch(name) and path.suffix != ".gguf" and not name.startswith("."):
         return fetch(Entry(name.replace("/", "--"), name, "main", licence="see the repository", size=0))
-    close = difflib.get_close_matches(name, CATALOG, n=2, cutoff=0.4)
+    close = difflib.get_close_matches(name, [*EMBEDDED, *CATALOG], n=2, cutoff=0.4)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     raise FetchError(
         f"There is no file or directory {name!r}, and no model of that name.{hint} `tinyphi list` shows the "

@@ -59,7 +59,33 @@ def test_a_list_is_said_twice(seed):
     assert first == second and 2 <= first.count(",") < 24
 
 
-@pytest.mark.parametrize("page", PAGES)
+@given(seeds)
+def test_a_thing_stays_in_its_place(seed):
+    parts = lookup.where_page(random.Random(seed))
+    where = {}
+    for before, place, _ in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        thing = re.search(r"[Tt]he (\w+) (?:is )?in(?:to)? the$", before.text)[1]
+        assert place.known == (thing in where) and where.setdefault(thing, place.text) == place.text
+
+
+@given(seeds)
+def test_a_thing_keeps_its_owner(seed):
+    parts = lookup.who_page(random.Random(seed))
+    told = re.findall(r"(\w+) (?:put|hid|has) the (\w+)", text_of(parts))
+    who = {thing: name for name, thing in told}
+    assert all(who[thing] == name for name, thing in told)
+    for asked, name in zip(parts, parts[1:], strict=False):
+        assert not name.known or who[re.search(r"[Tt]he (\w+)", asked.text)[1]] == name.text.strip()
+
+
+def test_belongings_are_asked_for_in_three_ways():
+    pages = [text_of(lookup.belongings_page(random.Random(seed))) for seed in range(60)]
+    assert not any(page.startswith(" ") for page in pages)
+    for asks in (r"Who had", r"The \w+ is that of", r"Where is"):
+        assert sum(bool(re.search(asks, page)) for page in pages) > 8
+
+
+@pytest.mark.parametrize("page", [*PAGES, lookup.where_page, lookup.who_page])
 def test_a_page_is_learnt_in_its_known_parts_only(page, world_tokenizer, monkeypatch):
     monkeypatch.setattr(lookup, "PAGES", {page: 1})
     for seed in range(20):

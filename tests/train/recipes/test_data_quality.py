@@ -9,6 +9,7 @@ from tinyphi.data.synthetic.web import web_page
 from tinyphi.data.synthetic.world import World
 from tinyphi.errors import InputError
 from tinyphi.train.command import main
+from tinyphi.train.loop import Trainer
 from tinyphi.train.recipes import data_quality
 from tinyphi.train.recipes.data_quality import MIXTURES, run, texts
 
@@ -48,6 +49,14 @@ def test_a_run_is_continued_and_reproduced(tmp_path, world_tokenizer, monkeypatc
     ]
     with pytest.raises(InputError, match="another file"):
         run(tmp_path / "one.json", [0], steps=7, per_kind=1)
+
+
+def test_half_a_curve_is_not_kept(tmp_path, world_tokenizer, monkeypatch):
+    monkeypatch.setattr(data_quality, "vocabulary", lambda: world_tokenizer)
+    monkeypatch.setattr(Trainer, "run", lambda self: [])  # as after Ctrl-C
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "x.json", [0], steps=6, per_kind=1)
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_an_unknown_mixture_is_refused():

@@ -1,5 +1,6 @@
 """The recipe of tinyphi-nano runs from nothing to its end, and goes on after a break."""
 
+import json
 import random
 import re
 from functools import partial
@@ -16,7 +17,18 @@ from tinyphi.longcontext.search import Sizes
 from tinyphi.train.command import main
 from tinyphi.train.loop import Trainer
 from tinyphi.train.recipes import nano
-from tinyphi.train.recipes.nano import STAGES, Budget, Nano, chapter, long_memory, pair_batch, rote
+from tinyphi.train.recipes.nano import (
+    CURVES,
+    STAGES,
+    Budget,
+    Nano,
+    chapter,
+    long_memory,
+    pair_batch,
+    rote,
+    ship,
+)
+from tinyphi.weights.catalog import EMBEDDED
 
 
 @pytest.fixture
@@ -26,12 +38,19 @@ def quick(monkeypatch):
     monkeypatch.setattr(nano, "LONG", 384)
 
 
-def test_all_stages_are_made(tmp_path, quick):
+def test_all_stages_are_made_and_ship(tmp_path, quick):
     assert Nano(tmp_path, budget=Budget(2, 2, 2, 2, 2)).run()
     for stage in STAGES:
         model, tokenizer = tinyphi.load(tmp_path / stage)
         assert tokenizer.vocab_size == 2048
     assert model.config.max_position_embeddings == 384 and model.config.long_factor is not None
+    target = ship(tmp_path)
+    assert {path.name for path in target.iterdir()} == {*EMBEDDED, CURVES}
+    shipped = tinyphi.load_model(target / "tinyphi-nano")
+    torch.testing.assert_close(shipped.norm.weight, model.norm.weight, rtol=0.01, atol=1e-4)
+    torch.testing.assert_close(shipped.lm_head.weight, model.lm_head.weight, rtol=0.01, atol=1e-4)
+    curves = json.loads((target / CURVES).read_text())
+    assert list(curves) == list(STAGES) and all(rows[-1]["step"] == 2 for rows in curves.values())
 
 
 def test_an_interrupted_recipe_goes_on(tmp_path, quick, monkeypatch):
@@ -89,7 +108,16 @@ def test_pairs_share_their_prompts(world_tokenizer):
 
 def test_the_command_says_where_the_model_is(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tinyphi.train.command.Nano.run", lambda self: True)
+    monkeypatch.setattr("tinyphi.train.command.ship", lambda folder: folder / "ship")
     assert main(["nano", "--to", str(tmp_path), "--scale", "0.1"]) == 0
     assert f"tinyphi chat --model {tmp_path / 'dpo'}" in capsys.readouterr().out
     monkeypatch.setattr("tinyphi.train.command.Nano.run", lambda self: False)
     assert main(["nano", "--to", str(tmp_path)]) == 130
+
+
+def test_the_shipped_curves_have_all_stages():
+    curves = json.loads((EMBEDDED["tinyphi-nano"].parent / CURVES).read_text())
+    assert list(curves) == list(STAGES)
+    for stage, steps in vars(Budget()).items():
+        assert curves[stage][-1]["step"] == steps
+    assert curves["phase2"][-1]["loss"] < curves["phase1"][-1]["loss"] < curves["phase1"][0]["loss"]

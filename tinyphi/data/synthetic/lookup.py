@@ -81,6 +81,49 @@ def list_page(chance: random.Random) -> list[Part]:
     ]
 
 
+def where_page(chance: random.Random) -> list[Part]:
+    """Things that never change their place, told and asked in several ways until each came several times."""
+    things, places = (chance.sample(pool, 4) for pool in (THINGS, PLACES))
+    pairs = dict(list(zip(things, places, strict=True))[: chance.randrange(2, 5)])
+    wordings = (
+        " The {thing} is in the",
+        " {name} put the {thing} into the",
+        " {name} left the {thing} in the",
+        " Where is the {thing}? The {thing} is in the",
+    )
+    seen: set[str] = set()
+    parts = []
+    for _ in range(chance.randrange(8, 22)):
+        thing = chance.choice(list(pairs))
+        before = chance.choice(wordings).format(thing=thing, name=chance.choice(NAMES))
+        parts += [Part(before, False), Part(f" {pairs[thing]}", thing in seen), Part(".", False)]
+        seen.add(thing)
+    return parts
+
+
+def who_page(chance: random.Random) -> list[Part]:
+    """Things that never change their owner: the name comes before the thing, and is asked for behind it."""
+    things, owners = (chance.sample(pool, 4) for pool in (THINGS, NAMES))
+    pairs = dict(list(zip(things, owners, strict=True))[: chance.randrange(2, 5)])
+    told = (
+        " {name} put the {thing} into the {place}.",
+        " {name} hid the {thing} in the {place}.",
+        " {name} has the {thing}.",
+    )
+    seen: set[str] = set()
+    parts = []
+    for _ in range(chance.randrange(10, 24)):
+        thing = chance.choice(list(pairs))
+        if thing not in seen or chance.random() < 0.2:
+            sentence = chance.choice(told).format(name=pairs[thing], thing=thing, place=chance.choice(PLACES))
+            parts.append(Part(sentence, False))
+        else:
+            parts.append(Part(chance.choice((f" Who had the {thing}?", f" The {thing} is that of")), False))
+            parts += [Part(f" {pairs[thing]}", True), Part(".", False)]
+        seen.add(thing)
+    return parts
+
+
 PAGES: dict[Callable[[random.Random], list[Part]], float] = {  # each with its share of the pages
     pairs_page: 0.33,
     notes_page: 0.17,
@@ -92,5 +135,14 @@ PAGES: dict[Callable[[random.Random], list[Part]], float] = {  # each with its s
 def lookup_page(chance: random.Random) -> list[Part]:
     """One page, whose parts joined are its text."""
     (page,) = chance.choices(list(PAGES), weights=list(PAGES.values()))
-    first, *others = page(chance)
+    return _from_its_start(page(chance))
+
+
+def belongings_page(chance: random.Random) -> list[Part]:
+    """A harder one, in which what belongs together stands some words apart."""
+    return _from_its_start(chance.choice((where_page, who_page, places_page))(chance))
+
+
+def _from_its_start(parts: list[Part]) -> list[Part]:
+    first, *others = parts
     return [Part(first.text.lstrip(), first.known), *others]

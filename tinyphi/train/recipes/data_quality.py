@@ -30,6 +30,7 @@ from tinyphi.evaluate.nano_exam import choose
 from tinyphi.model.transformer import Phi3
 from tinyphi.tokenizer import Tokenizer
 from tinyphi.tokenizer.train import train_sentencepiece
+from tinyphi.train.initial import start_alike
 from tinyphi.train.log import LogRow
 from tinyphi.train.loop import Plan, Trainer
 from tinyphi.train.losses import next_token_objective
@@ -84,11 +85,12 @@ def _page(world: World, chance: random.Random) -> str:
 
 
 def train_once(
-    mixture: str, seed: int, tokenizer: Tokenizer, questions: Sequence[Question], steps: int = 400
+    mixture: str, seed: int, tokenizer: Tokenizer, questions: Sequence[Question], steps: int = 900
 ) -> Curve:
     """One model from nothing, on 4,096 tokens a step; the exam several times on the way."""
     torch.manual_seed(seed)
     model, world = Phi3(SMALLER), World()
+    start_alike(model)
     documents = (text_example(tokenizer, text) for text in texts(mixture, world, seed))
     rows = wrapped(until(steps * _ROWS * SHORT, documents), SHORT)
     every = max(1, steps // _POINTS)
@@ -98,14 +100,17 @@ def train_once(
     def mark(model: Phi3) -> dict[str, float]:
         return {"exam": choose(model, tokenizer, questions).share}
 
-    log: list[LogRow] = Trainer(model, plan, source, next_token_objective, evaluate=mark).run()
+    trainer = Trainer(model, plan, source, next_token_objective, evaluate=mark)
+    log: list[LogRow] = trainer.run()
+    if trainer.step < steps:  # Ctrl-C: half a curve is none
+        raise KeyboardInterrupt
     return [(int(row["tokens"]), float(row["eval_exam"])) for row in log if "eval_exam" in row]
 
 
 def run(
     file: str | Path,
     seeds: Sequence[int] = (0, 1, 2),
-    steps: int = 400,
+    steps: int = 900,
     per_kind: int = 25,
     tell: Callable[[str], object] = print,
 ) -> dict[str, Any]:

@@ -11,6 +11,7 @@ Each stage is a directory which `tinyphi.load` opens, and starts where the one b
 Phi-3 technical report (arXiv 2404.14219), sec. 2 and 3; LongRoPE (arXiv 2402.13753); DPO (arXiv 2305.18290).
 """
 
+import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,17 +36,18 @@ from tinyphi.data.packing import (
 )
 from tinyphi.data.synthetic.conversations import conversation, preference, turns
 from tinyphi.data.synthetic.lessons import lesson, memory_page
-from tinyphi.data.synthetic.lookup import Part, lookup_page
+from tinyphi.data.synthetic.lookup import Part, belongings_page, lookup_page
 from tinyphi.data.synthetic.stories import story
 from tinyphi.data.synthetic.web import web_page
 from tinyphi.data.synthetic.world import World
 from tinyphi.longcontext.search import PerplexityFitness, Sizes, search
 from tinyphi.model.transformer import Phi3
+from tinyphi.quant.quantize import quantize
 from tinyphi.tokenizer import Tokenizer
 from tinyphi.tokenizer.train import train_sentencepiece
 from tinyphi.train.initial import start_alike
 from tinyphi.train.log import LogRow
-from tinyphi.train.loop import Batches, Objective, Plan, Trainer
+from tinyphi.train.loop import Batches, Objective, Plan, Trainer, TrainingBatch
 from tinyphi.train.losses import (
     PairBatch,
     next_token_objective,
@@ -56,6 +58,7 @@ from tinyphi.train.losses import (
 SHORT, LONG = 256, 2048  # tokens: the context of the first phases, and that of the finished model
 PIECES = 2037  # and 11 special tokens make 2,048 rows
 ROWS = 8  # of 256 tokens in a batch: 2,048 tokens a step
+CURVES = "tinyphi-nano-curves.json"
 STAGES = ("phase1", "phase2", "long", "sft", "dpo")
 CONFIG = PhiConfig(
     vocab_size=2048,
@@ -75,13 +78,13 @@ CONFIG = PhiConfig(
 
 @dataclass(frozen=True)
 class Budget:
-    """Steps of each stage."""
+    """Steps of each stage; the defaults make the model that ships."""
 
     phase1: int = 800
     phase2: int = 9000
-    long: int = 400
-    sft: int = 2500
-    dpo: int = 160
+    long: int = 900
+    sft: int = 1400
+    dpo: int = 320
 
     def scaled(self, by: float) -> "Budget":
         """All stages shorter by the same factor, for a trial; none below 2 steps."""
@@ -166,25 +169,30 @@ class Nano:
         steps = self.budget.long
         texts = (
             long_memory(self.world, chance, tokenizer, keys=chance.randrange(1, 5))
-            for chance in _some(f"long {self.seed}", steps)
+            for chance in _some(f"long {self.seed}", 2 * steps // 3 + 2)
         )
         memories = packed((partly_example(tokenizer, text) for text in texts), LONG)
-        pages = (lesson(self.world, chance) for chance in _forever(f"long lessons {self.seed}"))
-        short = self._rows(wrapped(until(steps * ROWS * SHORT / 2, _examples(tokenizer, pages)), SHORT))
-        both = _in_turn(short, self._rows(memories, 2), 2)
-        return self._train(name, longer, tokenizer, both, next_token_objective, 1e-3)
+        pages = self._pages(tokenizer, name, 2 / 3 * steps)
+        in_turn = _cycle(pages, pages, self._rows(memories, 2))
+        return self._train(name, longer, tokenizer, in_turn, next_token_objective, 1e-3)
 
     def _sft(self, name: str) -> bool:
         model, tokenizer = self._load("long")
+        steps = self.budget.sft
         made = (conversation(self.world, chance) for chance in _forever(f"chats {self.seed}"))
-        chats = until(self.budget.sft * ROWS * SHORT, (chat_example(tokenizer, one) for one in made))
-        memories = []
-        for chance in _some(f"long chats {self.seed}", self.budget.sft // 2):
+        examples = until(steps / 2 * ROWS * SHORT, (chat_example(tokenizer, one) for one in made))
+        texts, long_chats = [], []
+        for chance in _some(f"long chats {self.seed}", steps // 4 + 2):
+            texts.append(partly_example(tokenizer, long_memory(self.world, chance, tokenizer)))
             (before, _), (asked, _) = long_memory(self.world, chance, tokenizer)
             ask, _, answer = asked.rpartition("? ")
-            memories.append(chat_example(tokenizer, turns(f"{before}{ask}?", answer)))
-        both = _in_turn(self._rows(packed(chats, SHORT)), self._rows(packed(memories, LONG), 2), 8)
-        return self._train(name, model, tokenizer, both, next_token_objective, 1e-3)
+            long_chats.append(chat_example(tokenizer, turns(f"{before}{ask}?", answer)))
+        book = self._pages(tokenizer, name, steps / 4)
+        chats = self._rows(packed(examples, SHORT))
+        far, memories = (self._rows(packed(some, LONG), 2) for some in (long_chats, texts))
+        # Half of the steps go on as before: who only answers forgets what nobody asks for.
+        in_turn = _cycle(chats, book, chats, far, chats, book, chats, memories)
+        return self._train(name, model, tokenizer, in_turn, next_token_objective, 6e-4)
 
     def _dpo(self, name: str) -> bool:
         model, tokenizer = self._load("sft")
@@ -192,8 +200,8 @@ class Nano:
         for chance in _some(f"pairs {self.seed}", self.budget.dpo):
             batch = pair_batch(self.world, chance, tokenizer, 16).to(self.device)
             steps.append(PairBatch(batch, reference_log_probabilities(model, batch)))
-        objective = preference_objective(beta=0.1, sft_weight=0.2)
-        return self._train(name, model, tokenizer, lambda step: [steps[step - 1]], objective, 1.5e-4)
+        objective = preference_objective(beta=0.1, sft_weight=1.0)
+        return self._train(name, model, tokenizer, lambda step: [steps[step - 1]], objective, 8e-5)
 
     def _train(
         self,
@@ -237,6 +245,17 @@ class Nano:
             yield partly_example(tokenizer, lookup_page(chance))
             yield rote(chance)
 
+    def _pages(self, tokenizer: Tokenizer, name: str, steps: float) -> Rows:
+        """For so many steps: half lessons, half exercises in looking up what stands apart."""
+        half = 0.5 * steps * ROWS * SHORT
+        lessons = (lesson(self.world, chance) for chance in _forever(f"lessons {name} {self.seed}"))
+        belongings = (belongings_page(chance) for chance in _forever(f"belongings {name} {self.seed}"))
+        rows = [
+            *until(half, _examples(tokenizer, lessons)),
+            *until(half, (partly_example(tokenizer, page) for page in belongings)),
+        ]
+        return self._rows(wrapped(rows, SHORT))
+
     def _rows(self, rows: Sequence[Row], count: int = ROWS) -> Rows:
         return Rows(rows, count, CONFIG.pad_token_id or 0, seed=self.seed)
 
@@ -248,6 +267,39 @@ class Nano:
 
     def _is_done(self, stage: str) -> bool:
         return (self.folder / stage / "config.json").exists()
+
+
+def ship(folder: Path) -> Path:
+    """What goes into the package: the last two stages in bfloat16, the others in 8 bits, and the curves.
+
+    Each is a directory that `tinyphi.load` opens. Returns the directory of all.
+    """
+    target = folder / "ship"
+    for stage in STAGES:
+        model, tokenizer = tinyphi.load(folder / stage)
+        if stage in ("sft", "dpo"):
+            model = model.bfloat16()
+        else:
+            quantize(model, "int8")
+        name = "tinyphi-nano" if stage == STAGES[-1] else f"tinyphi-nano-{stage}"
+        tinyphi.save(model, tokenizer, target / name)
+    (target / CURVES).write_text(json.dumps(_curves(folder)) + "\n", encoding="utf-8")
+    return target
+
+
+def _curves(folder: Path) -> dict[str, list[dict[str, float]]]:
+    """Of each stage about 200 rows of the log, the last among them, with a few digits."""
+    curves = {}
+    for stage in STAGES:
+        lines = (folder / "work" / stage / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        every = max(1, len(rows) // 200)
+        kept = [row for row in rows if row["step"] % every == 0 or row is rows[-1]]
+        curves[stage] = [
+            {name: float(f"{row[name]:.5g}") for name in row if isinstance(row[name], int | float)}
+            for row in kept
+        ]
+    return curves
 
 
 def chapter(world: World, chance: random.Random, tokenizer: Tokenizer) -> str:
@@ -331,6 +383,15 @@ def until(tokens: float, examples: Iterator[Example]) -> list[Example]:
     return taken
 
 
-def _in_turn(short: Batches, long: Batches, every: int) -> Batches:
-    """Short texts, and each `every` steps long ones: a long row would make a whole batch use long factors."""
-    return lambda step: short(step - step // every) if step % every else long(step // every)
+def _cycle(*sources: Batches) -> Batches:
+    """Step after step from another source, and again from the first; a source may stand there several times.
+
+    Apart, since one long text makes a whole batch use LongRoPE's long factors.
+    """
+
+    def batches(step: int) -> Sequence[TrainingBatch]:
+        rounds, place = divmod(step - 1, len(sources))
+        source = sources[place]
+        return source(rounds * sources.count(source) + sources[:place].count(source) + 1)
+
+    return batches
