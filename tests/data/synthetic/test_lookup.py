@@ -1,5 +1,6 @@
 """Pages for looking up: whatever is said to be known stands in the page before, and in one way only."""
 
+import itertools
 import random
 import re
 
@@ -74,7 +75,7 @@ def test_a_thing_keeps_its_owner(seed):
     told = re.findall(r"(\w+) (?:put|hid|has) the (\w+)", text_of(parts))
     who = {thing: name for name, thing in told}
     assert all(who[thing] == name for name, thing in told)
-    for asked, name in zip(parts, parts[1:], strict=False):
+    for asked, name in itertools.pairwise(parts):
         assert not name.known or who[re.search(r"[Tt]he (\w+)", asked.text)[1]] == name.text.strip()
 
 
