@@ -141,13 +141,15 @@ def partly_example(tokenizer: Tokenizer, parts: Sequence[tuple[str, bool]]) -> E
     parts: texts, and whether each is counted; the end is. Each begins where a token does: with a space, say.
     Errors as in `text_example`.
     """
-    whole = text_example(tokenizer, "".join(text for text, _ in parts))
+    whole = "".join(text for text, _ in parts)
+    ids = text_example(tokenizer, whole).ids
+    start = len(ids) - 1 - len(tokenizer.encode(whole))  # 1 if BOS was put before what the tokenizer gives
     counted: list[bool] = []
-    before, extra = "", 0 if tokenizer.bos_id is None or tokenizer.adds_bos else 1
+    before = ""
     for text, known in parts:
         before += text
-        counted += [known] * (extra + len(tokenizer.encode(before)) - len(counted))
-    return Example(whole.ids, [*counted, True])
+        counted += [known] * (start + len(tokenizer.encode(before)) - len(counted))
+    return Example(ids, [*counted, True])
 
 
 def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

@@ -7,13 +7,13 @@ Source: Arora et al. 2023 (arXiv 2312.04927), multi-query associative recall.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tinyphi.data.synthetic.questions import PLACES, THINGS
 from tinyphi.data.synthetic.world import NAMES
 
-GOODS = ("coins", "nuts", "shells", "eggs")
+_GOODS = ("coins", "nuts", "shells", "eggs")
 
 
 class Part(NamedTuple):
@@ -41,7 +41,7 @@ def pairs_page(chance: random.Random) -> list[Part]:
 
 def notes_page(chance: random.Random) -> list[Part]:
     """Who has how many of something, and all of it asked, twice."""
-    goods, owners = chance.choice(GOODS), chance.sample(NAMES, chance.randrange(2, 8))
+    goods, owners = chance.choice(_GOODS), chance.sample(NAMES, chance.randrange(2, 8))
     notes = {name: chance.randrange(10, 10_000) for name in owners}
     parts = [Part(f" {name} has {count} {goods}.", False) for name, count in notes.items()]
     for name in chance.sample(owners * 2, 2 * len(owners)):
@@ -83,8 +83,7 @@ def list_page(chance: random.Random) -> list[Part]:
 
 def where_page(chance: random.Random) -> list[Part]:
     """Things that never change their place, told and asked in several ways until each came several times."""
-    things, places = (chance.sample(pool, 4) for pool in (THINGS, PLACES))
-    pairs = dict(list(zip(things, places, strict=True))[: chance.randrange(2, 5)])
+    pairs = _few_pairs(chance, THINGS, PLACES)
     wordings = (
         " The {thing} is in the",
         " {name} put the {thing} into the",
@@ -103,8 +102,7 @@ def where_page(chance: random.Random) -> list[Part]:
 
 def who_page(chance: random.Random) -> list[Part]:
     """Things that never change their owner: the name comes before the thing, and is asked for behind it."""
-    things, owners = (chance.sample(pool, 4) for pool in (THINGS, NAMES))
-    pairs = dict(list(zip(things, owners, strict=True))[: chance.randrange(2, 5)])
+    pairs = _few_pairs(chance, THINGS, NAMES)
     told = (
         " {name} put the {thing} into the {place}.",
         " {name} hid the {thing} in the {place}.",
@@ -141,6 +139,12 @@ def lookup_page(chance: random.Random) -> list[Part]:
 def belongings_page(chance: random.Random) -> list[Part]:
     """A harder one, in which what belongs together stands some words apart."""
     return _from_its_start(chance.choice((where_page, who_page, places_page))(chance))
+
+
+def _few_pairs(chance: random.Random, left: Sequence[str], right: Sequence[str]) -> dict[str, str]:
+    """Two to four words, each with another one."""
+    pairs = zip(chance.sample(left, 4), chance.sample(right, 4), strict=True)
+    return dict(list(pairs)[: chance.randrange(2, 5)])
 
 
 def _from_its_start(parts: list[Part]) -> list[Part]:

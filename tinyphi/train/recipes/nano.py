@@ -1,8 +1,8 @@
 """tinyphi-nano, from nothing to an aligned model, by the stages of the Phi-3 report.
 
     tokenizer   2,037 pieces from the texts below, and Phi-3's special tokens
-    phase1      general text and filtered web: words, grammar
-    phase2      a textbook of one small world, stories, exercises: knowledge and skills
+    phase1      general text, filtered web, pages to look things up in: words, grammar, looking back
+    phase2      a textbook of one small world, stories, more such pages: knowledge and skills
     long        LongRoPE factors by search, then long texts: 256 → 2,048 tokens
     sft         conversations: questions get answers, and answers end
     dpo         pairs of answers: refuse what harms, and only that
@@ -133,29 +133,27 @@ class Nano:
         tokens = self.budget.phase1 * ROWS * SHORT
         web = (web_page(self.world, chance) for chance in _forever(f"web {self.seed}"))
         filtered = (page.text for page in web if page.educational)
-        rows = [
+        examples = [
             *until(0.5 * tokens, _examples(tokenizer, _again(self._general(), self.seed))),
             *until(0.2 * tokens, _examples(tokenizer, filtered)),
             *until(0.3 * tokens, self._lookups(tokenizer, name)),
         ]
-        return self._train(
-            name, model, tokenizer, self._rows(wrapped(rows, SHORT)), next_token_objective, 2e-3
-        )
+        rows = self._rows(wrapped(examples, SHORT))
+        return self._train(name, model, tokenizer, rows, next_token_objective, 2e-3)
 
     def _phase2(self, name: str) -> bool:
         model, tokenizer = self._load("phase1")
         tokens = self.budget.phase2 * ROWS * SHORT
         lessons = (lesson(self.world, chance) for chance in _forever(f"lessons {self.seed}"))
         stories = (story(self.world, chance) for chance in _forever(f"stories {self.seed}"))
-        rows = [
+        examples = [
             *until(0.06 * tokens, _examples(tokenizer, _again(self._general(), self.seed + 1))),
             *until(0.65 * tokens, _examples(tokenizer, lessons)),
             *until(0.12 * tokens, _examples(tokenizer, stories)),
             *until(0.17 * tokens, self._lookups(tokenizer, name)),
         ]
-        return self._train(
-            name, model, tokenizer, self._rows(wrapped(rows, SHORT)), next_token_objective, 2e-3
-        )
+        rows = self._rows(wrapped(examples, SHORT))
+        return self._train(name, model, tokenizer, rows, next_token_objective, 2e-3)
 
     def _long(self, name: str) -> bool:
         model, tokenizer = self._load("phase2")
@@ -250,11 +248,11 @@ class Nano:
         half = 0.5 * steps * ROWS * SHORT
         lessons = (lesson(self.world, chance) for chance in _forever(f"lessons {name} {self.seed}"))
         belongings = (belongings_page(chance) for chance in _forever(f"belongings {name} {self.seed}"))
-        rows = [
+        examples = [
             *until(half, _examples(tokenizer, lessons)),
             *until(half, (partly_example(tokenizer, page) for page in belongings)),
         ]
-        return self._rows(wrapped(rows, SHORT))
+        return self._rows(wrapped(examples, SHORT))
 
     def _rows(self, rows: Sequence[Row], count: int = ROWS) -> Rows:
         return Rows(rows, count, CONFIG.pad_token_id or 0, seed=self.seed)
