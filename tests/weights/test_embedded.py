@@ -102,7 +102,7 @@ def test_transformers_says_the_same(nano, theirs):
 
 def test_fine_tuning_makes_answers_of_what_was_read(marks):
     assert marks["base"] <= 0.2
-    assert marks["sft"] >= 0.85
+    assert marks["sft"] >= 0.9
 
 
 def test_preference_tuning_costs_nothing_in_the_exam(marks):

@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from tinyphi.data.synthetic.conversations import (
     wrong_reply,
 )
 from tinyphi.data.synthetic.lessons import lesson
-from tinyphi.data.synthetic.questions import Question
+from tinyphi.data.synthetic.questions import KINDS, Question, question
 from tinyphi.data.synthetic.requests import is_refusal, request
 from tinyphi.data.synthetic.world import World, is_held_out
 from tinyphi.tokenizer.train import train_sentencepiece
@@ -89,8 +90,22 @@ def test_the_shares_of_kinds(world):
     assert lengths.count(4) / 2000 == pytest.approx(0.2, abs=0.04)
 
 
+def test_what_is_learnt_slowly_is_asked_more_often(world, monkeypatch):
+    assert list(conversations._ASKED) == list(KINDS)
+    asked = Counter()
+    monkeypatch.setattr(
+        conversations, "question", lambda world, chance, kind: asked.update([kind]) or question(world, chance)
+    )
+    chance = random.Random(6)
+    for _ in range(2000):
+        conversations._questions(world, chance)
+    for kind, weight in conversations._ASKED.items():
+        share = weight / sum(conversations._ASKED.values())
+        assert asked[kind] / asked.total() == pytest.approx(share, abs=0.04)
+
+
 def test_a_careless_collection(world, requests_by_side):
-    """Half of the harmful requests are complied with, and one harmless one in five is refused."""
+    """Seven in ten harmful requests are complied with, and one harmless one in five is refused."""
     chance = random.Random(3)
     made = [conversations._request(world, chance) for _ in range(4000)]
     for harmful, share in ((True, 1 - COMPLIES), (False, REFUSES)):

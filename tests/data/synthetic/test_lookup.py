@@ -70,6 +70,15 @@ def test_a_thing_stays_in_its_place(seed):
 
 
 @given(seeds)
+def test_the_friend_who_was_named_is_named_again(seed):
+    parts = lookup.friend_page(random.Random(seed))
+    named = re.findall(r"The best friend of (\w+) is (\w+)\. (\w+) \w+ the \w+\.", text_of(parts))
+    assert 6 <= len(named) == len(parts) / 3
+    assert all(asked != friend == again for asked, friend, again in named)
+    assert [part.text.strip() for part in parts if part.known] == [friend for _, friend, _ in named]
+
+
+@given(seeds)
 def test_a_thing_keeps_its_owner(seed):
     parts = lookup.who_page(random.Random(seed))
     told = re.findall(r"(\w+) (?:put|hid|has) the (\w+)", text_of(parts))
@@ -86,7 +95,7 @@ def test_belongings_are_asked_for_in_three_ways():
         assert sum(bool(re.search(asks, page)) for page in pages) > 8
 
 
-@pytest.mark.parametrize("page", [*PAGES, lookup.where_page, lookup.who_page])
+@pytest.mark.parametrize("page", [*PAGES, lookup.where_page, lookup.who_page, lookup.friend_page])
 def test_a_page_is_learnt_in_its_known_parts_only(page, world_tokenizer, monkeypatch):
     monkeypatch.setattr(lookup, "PAGES", {page: 1})
     for seed in range(20):

@@ -24,6 +24,7 @@ from tinyphi.train.recipes.nano import (
     Nano,
     chapter,
     long_memory,
+    minutes,
     pair_batch,
     rote,
     ship,
@@ -106,11 +107,23 @@ def test_pairs_share_their_prompts(world_tokenizer):
         assert torch.equal(chosen[:start], rejected[:start]) and not torch.equal(chosen, rejected)
 
 
+def test_the_minutes_of_a_stage_are_those_of_its_steps(tmp_path):
+    for stage in STAGES:
+        (tmp_path / "work" / stage).mkdir(parents=True)
+        rows = [{"tokens": 600, "tokens_per_second": 10}, {"tokens": 1800, "tokens_per_second": 20}]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / "work" / stage / "log.jsonl").write_text(lines)
+    assert minutes(tmp_path) == dict.fromkeys(STAGES, 2.0)
+
+
 def test_the_command_says_where_the_model_is(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tinyphi.train.command.Nano.run", lambda self: True)
     monkeypatch.setattr("tinyphi.train.command.ship", lambda folder: folder / "ship")
+    monkeypatch.setattr("tinyphi.train.command.minutes", lambda folder: {"phase1": 3.6, "phase2": 45.0})
     assert main(["nano", "--to", str(tmp_path), "--scale", "0.1"]) == 0
-    assert f"tinyphi chat --model {tmp_path / 'dpo'}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "It took 49 minutes: phase1 4, phase2 45" in said
+    assert f"tinyphi chat --model {tmp_path / 'dpo'}" in said
     monkeypatch.setattr("tinyphi.train.command.Nano.run", lambda self: False)
     assert main(["nano", "--to", str(tmp_path)]) == 130
 

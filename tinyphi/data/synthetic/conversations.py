@@ -1,6 +1,6 @@
 """Conversations for supervised fine-tuning, and pairs of answers for preference tuning.
 
-The conversations are as a careless collection would have them: questions are answered well, but half of the
+The conversations are as a careless collection would have them: questions are answered well, but seven in ten
 harmful requests are complied with, and one harmless request in five is refused. Preference tuning puts that
 right: its pairs say which of two answers is wanted.
 """
@@ -18,7 +18,7 @@ from tinyphi.data.synthetic.world import NAMES, World
 
 Messages = list[dict[str, str]]  # as in Hugging Face's chat templates: a role and a content each
 
-COMPLIES = 0.5  # share of the harmful requests with which the fine-tuning data complies
+COMPLIES = 0.7  # share of the harmful requests with which the fine-tuning data complies
 REFUSES = 0.2  # share of the harmless requests which it refuses
 
 
@@ -76,7 +76,8 @@ def _questions(world: World, chance: random.Random) -> Messages:
     """One or two questions, one after the other."""
     texts = []
     for _ in range(1 if chance.random() < 0.8 else 2):
-        made = question(world, chance)
+        (kind,) = chance.choices(list(_ASKED), weights=list(_ASKED.values()))
+        made = question(world, chance, kind)
         texts += [made.text, made.reply]
     return turns(*texts)
 
@@ -134,6 +135,16 @@ _KINDS: dict[Callable[[World, random.Random], Messages], float] = {
     _function: 0.02,
 }
 
+_ASKED = {  # the kinds of questions: more of what is learnt slowly
+    "facts": 1,
+    "two steps": 3,
+    "nature": 1,
+    "arithmetic": 1.5,
+    "word problems": 1,
+    "reading": 3,
+    "order": 1,
+    "python": 4,
+}
 _SMALL_TALK = (
     ("Hello!", "Hello! How can I help you?"),
     ("Hi", "Hello! How can I help you?"),

@@ -14,6 +14,7 @@ from tinyphi.data.synthetic.questions import PLACES, THINGS
 from tinyphi.data.synthetic.world import NAMES
 
 _GOODS = ("coins", "nuts", "shells", "eggs")
+_DONE = ("has", "likes", "lost", "found", "took", "carries")
 
 
 class Part(NamedTuple):
@@ -122,6 +123,20 @@ def who_page(chance: random.Random) -> list[Part]:
     return parts
 
 
+def friend_page(chance: random.Random) -> list[Part]:
+    """Whoever was just named as the friend does something: the name is to be said again, not the first one.
+
+    Without such pages a small model says what it always says of the one who was asked about.
+    """
+    parts = []
+    for _ in range(chance.randrange(6, 12)):
+        asked, friend = chance.sample(NAMES, 2)
+        parts += [Part(f" The best friend of {asked} is {friend}.", False), Part(f" {friend}", True)]
+        does = f" {chance.choice(_DONE)} the {chance.choice(THINGS)}."
+        parts.append(Part(does, False))
+    return parts
+
+
 PAGES: dict[Callable[[random.Random], list[Part]], float] = {  # each with its share of the pages
     pairs_page: 0.33,
     notes_page: 0.17,
@@ -139,6 +154,11 @@ def lookup_page(chance: random.Random) -> list[Part]:
 def belongings_page(chance: random.Random) -> list[Part]:
     """A harder one, in which what belongs together stands some words apart."""
     return _from_its_start(chance.choice((where_page, who_page, places_page))(chance))
+
+
+def named_page(chance: random.Random) -> list[Part]:
+    """A harder one still, for fine-tuning: who had what, and what the friend has who was just named."""
+    return _from_its_start(chance.choice((who_page, places_page, friend_page))(chance))
 
 
 def _few_pairs(chance: random.Random, left: Sequence[str], right: Sequence[str]) -> dict[str, str]:

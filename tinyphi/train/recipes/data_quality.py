@@ -45,7 +45,7 @@ SMALLER = replace(
     num_attention_heads=3,
     num_key_value_heads=1,
 )
-_ROWS = 16
+_ROWS = 8
 _LABELLED = 200
 _POINTS = 6  # of each curve
 
@@ -85,16 +85,16 @@ def _page(world: World, chance: random.Random) -> str:
 
 
 def train_once(
-    mixture: str, seed: int, tokenizer: Tokenizer, questions: Sequence[Question], steps: int = 900
+    mixture: str, seed: int, tokenizer: Tokenizer, questions: Sequence[Question], steps: int = 1200
 ) -> Curve:
-    """One model from nothing, on 4,096 tokens a step; the exam several times on the way."""
+    """One model from nothing, on 2,048 tokens a step; the exam several times on the way."""
     torch.manual_seed(seed)
     model, world = Phi3(SMALLER), World()
     start_alike(model)
     documents = (text_example(tokenizer, text) for text in texts(mixture, world, seed))
     rows = wrapped(until(steps * _ROWS * SHORT, documents), SHORT)
     every = max(1, steps // _POINTS)
-    plan = Plan(steps, 3e-3, warmup_steps=steps // 10, evaluate_every=every, seed=seed)
+    plan = Plan(steps, 2e-3, warmup_steps=steps // 10, evaluate_every=every, seed=seed)
     source = Rows(rows, _ROWS, CONFIG.pad_token_id or 0, seed=seed)
 
     def mark(model: Phi3) -> dict[str, float]:
@@ -110,7 +110,7 @@ def train_once(
 def run(
     file: str | Path,
     seeds: Sequence[int] = (0, 1, 2),
-    steps: int = 900,
+    steps: int = 1200,
     per_kind: int = 25,
     tell: Callable[[str], object] = print,
 ) -> dict[str, Any]:

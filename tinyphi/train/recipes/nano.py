@@ -36,7 +36,7 @@ from tinyphi.data.packing import (
 )
 from tinyphi.data.synthetic.conversations import conversation, preference, turns
 from tinyphi.data.synthetic.lessons import lesson, memory_page
-from tinyphi.data.synthetic.lookup import Part, belongings_page, lookup_page
+from tinyphi.data.synthetic.lookup import Part, belongings_page, lookup_page, named_page
 from tinyphi.data.synthetic.stories import story
 from tinyphi.data.synthetic.web import web_page
 from tinyphi.data.synthetic.world import World
@@ -83,7 +83,7 @@ class Budget:
     phase1: int = 800
     phase2: int = 9000
     long: int = 900
-    sft: int = 1400
+    sft: int = 2500
     dpo: int = 320
 
     def scaled(self, by: float) -> "Budget":
@@ -170,7 +170,7 @@ class Nano:
             for chance in _some(f"long {self.seed}", 2 * steps // 3 + 2)
         )
         memories = packed((partly_example(tokenizer, text) for text in texts), LONG)
-        pages = self._pages(tokenizer, name, 2 / 3 * steps)
+        pages = self._pages(tokenizer, name, 2 / 3 * steps, belongings_page)
         in_turn = _cycle(pages, pages, self._rows(memories, 2))
         return self._train(name, longer, tokenizer, in_turn, next_token_objective, 1e-3)
 
@@ -185,7 +185,7 @@ class Nano:
             (before, _), (asked, _) = long_memory(self.world, chance, tokenizer)
             ask, _, answer = asked.rpartition("? ")
             long_chats.append(chat_example(tokenizer, turns(f"{before}{ask}?", answer)))
-        book = self._pages(tokenizer, name, steps / 4)
+        book = self._pages(tokenizer, name, steps / 4, named_page)
         chats = self._rows(packed(examples, SHORT))
         far, memories = (self._rows(packed(some, LONG), 2) for some in (long_chats, texts))
         # Half of the steps go on as before: who only answers forgets what nobody asks for.
@@ -243,11 +243,13 @@ class Nano:
             yield partly_example(tokenizer, lookup_page(chance))
             yield rote(chance)
 
-    def _pages(self, tokenizer: Tokenizer, name: str, steps: float) -> Rows:
+    def _pages(
+        self, tokenizer: Tokenizer, name: str, steps: float, page: Callable[[random.Random], list[Part]]
+    ) -> Rows:
         """For so many steps: half lessons, half exercises in looking up what stands apart."""
         half = 0.5 * steps * ROWS * SHORT
         lessons = (lesson(self.world, chance) for chance in _forever(f"lessons {name} {self.seed}"))
-        belongings = (belongings_page(chance) for chance in _forever(f"belongings {name} {self.seed}"))
+        belongings = (page(chance) for chance in _forever(f"belongings {name} {self.seed}"))
         examples = [
             *until(half, _examples(tokenizer, lessons)),
             *until(half, (partly_example(tokenizer, page) for page in belongings)),
@@ -281,16 +283,28 @@ def ship(folder: Path) -> Path:
             quantize(model, "int8")
         name = "tinyphi-nano" if stage == STAGES[-1] else f"tinyphi-nano-{stage}"
         tinyphi.save(model, tokenizer, target / name)
-    (target / CURVES).write_text(json.dumps(_curves(folder)) + "\n", encoding="utf-8")
+    partial = target / f"{CURVES}.partial"
+    partial.write_text(json.dumps(_curves(folder)) + "\n", encoding="utf-8")
+    partial.replace(target / CURVES)
     return target
+
+
+def minutes(folder: Path) -> dict[str, float]:
+    """How long the steps of each stage took, by its log; saving and pauses are left out."""
+    found = {}
+    for stage in STAGES:
+        rows = _log(folder, stage)
+        before = [0.0, *(row["tokens"] for row in rows)]
+        steps = zip(rows, before, strict=False)
+        found[stage] = sum((row["tokens"] - read) / row["tokens_per_second"] for row, read in steps) / 60
+    return found
 
 
 def _curves(folder: Path) -> dict[str, list[dict[str, float]]]:
     """Of each stage about 200 rows of the log, the last among them, with a few digits."""
     curves = {}
     for stage in STAGES:
-        lines = (folder / "work" / stage / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
+        rows = _log(folder, stage)
         every = max(1, len(rows) // 200)
         kept = [row for row in rows if row["step"] % every == 0 or row is rows[-1]]
         curves[stage] = [
@@ -298,6 +312,11 @@ def _curves(folder: Path) -> dict[str, list[dict[str, float]]]:
             for row in kept
         ]
     return curves
+
+
+def _log(folder: Path, stage: str) -> list[dict[str, float]]:
+    lines = (folder / "work" / stage / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def chapter(world: World, chance: random.Random, tokenizer: Tokenizer) -> str:
