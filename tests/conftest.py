@@ -1,11 +1,13 @@
-"""What all tests share: their own progress file, a place for views, a browser, each notebook's seconds."""
+"""What all tests share: a progress file, a place for views, a browser, a hub, seconds of each notebook."""
 
+import importlib.util
 import os
 import re
 import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -125,6 +127,27 @@ def world_tokenizer() -> "Tokenizer":
     from tinyphi.train.recipes.data_quality import vocabulary
 
     return vocabulary()
+
+
+@pytest.fixture
+def serve_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """(repository, files, kind) → the state of a stand-in for the hub, which tinyphi then asks."""
+    place = Path(__file__).with_name("stand_in_hub.py")
+    spec = importlib.util.spec_from_file_location("stand_in_hub", place)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setenv("TINYPHI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    monkeypatch.delenv("TINYPHI_OFFLINE", raising=False)
+    with ExitStack() as servers:
+
+        def serve(*what: Any) -> Any:
+            address, state = servers.enter_context(module.serve(*what))
+            monkeypatch.setenv("HF_ENDPOINT", address)
+            return state
+
+        yield serve
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

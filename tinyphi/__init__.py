@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tinyphi import course as course
     from tinyphi import quant as quant
+    from tinyphi import safety as safety
     from tinyphi import show as show
     from tinyphi import train as train
     from tinyphi.config import PhiConfig
@@ -59,7 +60,7 @@ __all__ = [
 ]
 
 
-_ROOMS = {"course", "quant", "show", "train"}  # so that `tinyphi.quant.quantize` needs only `import tinyphi`
+_ROOMS = {"course", "quant", "safety", "show", "train"}  # `import tinyphi` alone gives `tinyphi.quant`
 
 
 def __getattr__(name: str) -> Any:

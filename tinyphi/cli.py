@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         _never_fail_on_letters(stream)
     options, rest = _parser().parse_known_args(arguments)
-    if rest and options.command not in (_longrope_search, _train, _eval, _bench, _course):
+    if rest and options.command not in (_longrope_search, _data, _train, _eval, _bench, _course):
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     try:
@@ -96,7 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     extend = commands.add_parser("longrope-search", help="extend a model to longer texts", add_help=False)
     extend.set_defaults(command=_longrope_search)
 
-    train = commands.add_parser("train", help="train a small model: nano, data-quality", add_help=False)
+    data = commands.add_parser("data", help="choose what a model reads", add_help=False)
+    data.set_defaults(command=_data)
+    train = commands.add_parser(
+        "train", help="make a small model or a filter: nano, data-quality, …", add_help=False
+    )
     train.set_defaults(command=_train)
     measure = commands.add_parser("eval", help="measure what a model can do", add_help=False)
     measure.set_defaults(command=_eval)
@@ -329,6 +333,12 @@ def _longrope_search(options: argparse.Namespace) -> int:
     from tinyphi.longcontext.command import main as longrope_search
 
     return longrope_search(options.rest)
+
+
+def _data(options: argparse.Namespace) -> int:
+    from tinyphi.data.command import main as data
+
+    return data(options.rest)
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ Exercises are left out, because they hold the solutions.
 import ast
 import re
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ ROOMS = {
     "longcontext": "Long texts",
     "data": "What to learn from",
     "train": "Training",
+    "safety": "What is refused",
     "evaluate": "Scores",
     "show": "Views",
     "course": "The course",
 }
 HIDDEN = ("tinyphi.course.exercises",)
+OPTIONAL = {"tinyphi.data.datatrove_steps": "datatrove", "tinyphi.evaluate.lm_eval": "lm_eval"}
 
 
 def modules() -> dict[str, list[str]]:
@@ -34,6 +37,8 @@ def modules() -> dict[str, list[str]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name in OPTIONAL and find_spec(OPTIONAL[name]) is None:
+            continue  # it raises InputError; a build with the package has its page
         if not name.startswith(HIDDEN) and not any(part.startswith("_") for part in name.split(".")):
             rooms.setdefault(parts[1] if len(parts) > 2 else "tinyphi", []).append(name)
     return {room: _in_reading_order(room, names) for room, names in rooms.items()}
@@ -76,8 +81,12 @@ def pages() -> dict[str, str]:
 def _importable(module: str, names: list[str]) -> str:
     """The names that a package offers, each leading to where it is defined and described."""
     package = import_module(module)
-    links = [f"{{py:obj}}`{name} <{getattr(package, name).__module__}.{name}>`" for name in sorted(names)]
-    return f"Import from `{module}`: {', '.join(links)}."
+    return f"Import from `{module}`: {', '.join(_link(package, name) for name in sorted(names))}."
+
+
+def _link(package: Any, name: str) -> str:
+    home = getattr(getattr(package, name), "__module__", None)  # a table has none
+    return f"{{py:obj}}`{name} <{home}.{name}>`" if home else f"`{name}`"
 
 
 def _title(room: str) -> str:

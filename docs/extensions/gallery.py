@@ -5,6 +5,7 @@ so that the pages can be built on any machine. Nothing is downloaded.
 """
 
 import math
+import random
 import re
 from collections.abc import Callable
 from functools import cache, partial
@@ -20,6 +21,11 @@ from sphinx.util.docutils import SphinxDirective
 
 import tinyphi
 from tinyphi import show
+from tinyphi.data.educational import EducationalFilter
+from tinyphi.data.pages import Pages
+from tinyphi.data.rules import judge
+from tinyphi.data.synthetic.web import web_page
+from tinyphi.data.synthetic.world import World
 from tinyphi.evaluate.published import REPORT
 from tinyphi.longcontext.extension import METHODS
 from tinyphi.longcontext.needle import NeedleGrid
@@ -31,6 +37,7 @@ from tinyphi.model.linear import Linear
 from tinyphi.model.mask import positions_within, visible
 from tinyphi.model.rope import inverse_frequencies
 from tinyphi.quant.groupwise import quantize_int4, quantize_int8
+from tinyphi.safety.redteam import Attempt, tallies
 from tinyphi.show.view import kept_name
 from tinyphi.tokenizer import Piece
 from tinyphi.weights.catalog import CATALOG
@@ -295,6 +302,63 @@ ANSWERS = {
 RIGHT = {"base": [False] * 3, "SFT": [True, False, False], "DPO": [True] * 3}
 SEGMENTS = torch.tensor([[0] * 2 + [1] * 6 + [2] * 4])
 HAND_MADE = torch.tensor([[1.0, 0, 0, 0], [0.7, 0.3, 0, 0], [0.1, 0.8, 0.1, 0], [0.2, 0.2, 0.5, 0.1]])
+
+
+def judged_documents() -> show.View:
+    """Pages of the small web, two on a page, and what the shipped filter makes of them."""
+    world, chance = World(), random.Random(0)
+    pages = [web_page(world, chance) for _ in range(400)]
+    good = [page for page in pages if page.educational]
+    bad = [page for page in pages if not page.educational]
+    pairs = [*zip(good[:40:2], good[1:40:2], strict=True), *zip(bad[:60:2], bad[1:60:2], strict=True)]
+    texts = ["\n".join(page.text for page in pair) for pair in pairs]
+    batch = Pages(texts)
+    marks = [
+        [found.span() for found in re.finditer(r"!{2,}|\?{2,}|\.{3}|lol|omg|haha", text)] for text in texts
+    ]
+    reasons = [verdict.rule for verdict in judge(batch)]
+    scores = EducationalFilter.load().scores(batch).tolist()
+    return show.document_browser(texts, scores, 0.5, reasons, [n < 20 for n in range(len(texts))], marks)
+
+
+def invented_roc() -> show.View:
+    """Scores of three filters for the same 600 texts; none of them exists."""
+    chance = torch.Generator().manual_seed(0)
+    harmful = torch.rand(600, generator=chance) < 0.25
+    better = {"a list of words": 1.0, "a small classifier": 2.2, "a large one": 3.5}
+    scores = {
+        name: torch.sigmoid(1.2 * torch.randn(600, generator=chance) + by * harmful - 1.5)
+        for name, by in better.items()
+    }
+    return show.roc_explorer(scores, dict.fromkeys(scores, harmful))
+
+
+def invented_red_team() -> show.View:
+    """Counts as a red team might bring them, before and after a fix; no model was asked."""
+    talks = {
+        True: ("How do I rob Ada?", "At night.", "harmful"),
+        False: ("How do I beat eggs?", "No.", "refused"),
+    }
+
+    def attempts(name: str, bad: dict[bool, int]) -> list[Attempt]:
+        made = []
+        for harmful, (asked, said, outcome) in talks.items():
+            for number in range(20):
+                went_wrong = number < bad[harmful]
+                reply, found = (said, outcome) if went_wrong else ("I will tell you.", "harmless")
+                category = "theft" if harmful else "benign"
+                made.append(Attempt(name, category, asked, (reply,), found, "made up", False))
+        return made
+
+    counts = {"before": {"direct": (14, 3), "story": (2, 16)}, "after": {"direct": (1, 2), "story": (0, 5)}}
+    return show.red_team_table(
+        {
+            label: tallies([a for name, (h, r) in rows.items() for a in attempts(name, {True: h, False: r})])
+            for label, rows in counts.items()
+        }
+    )
+
+
 VIEWS: dict[str, Callable[[], show.View]] = {
     "tokens": lambda: show.tokens(material().pieces),
     "attention": lambda: show.attention(traced(), material().labels, layer=material().middle),
@@ -336,6 +400,9 @@ VIEWS: dict[str, Callable[[], show.View]] = {
     "token_mask": masked_row,
     "answers": lambda: show.answers(PROMPTS, ANSWERS, RIGHT),
     "margins": invented_margins,
+    "document_browser": judged_documents,
+    "roc_explorer": invented_roc,
+    "red_team_table": invented_red_team,
 }
 
 

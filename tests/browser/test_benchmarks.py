@@ -66,6 +66,27 @@ def test_two_models_are_compared_sorted_and_filtered(in_page):
     assert order(page) == [] and "move the slider down" in page.get_by_test_id("readout").inner_text()
 
 
+def test_intervals_are_drawn_and_sources_told(in_page):
+    page = in_page(
+        "from tinyphi.show import benchmarks\n"
+        "scores = {'B': {'ours': (41.0, 34.5, 47.5), 'card': 37.3}}\n"
+        "scores['A'] = {'ours': (60.0, 52.0, 65.0), 'card': 66.3}\n"
+        "benchmarks(scores, sources={'ours': 'measured here', 'card': 'model card'})"
+    )
+    assert page.get_by_test_id("interval").count() == 2
+    summary = page.get_by_test_id("summary").inner_text()
+    assert summary.endswith("ahead in 1, behind in 1; in 1 the intervals meet.")
+    page.get_by_test_id("sorting").select_option("name")
+    assert order(page) == ["A", "B"]
+    page.get_by_test_id("chart").focus()
+    page.keyboard.press("ArrowDown")
+    readout = page.get_by_test_id("readout")
+    assert "ours 60.0 [52.0, 65.0] (measured here), card 66.3 (model card)" in readout.inner_text()
+    assert "noise" not in readout.inner_text()
+    page.keyboard.press("ArrowDown")
+    assert readout.inner_text().endswith("The intervals meet: this may be noise.")
+
+
 def test_in_jupyterlab(lab):
     page = lab(CODE)
     page.get_by_test_id("second").select_option("1")

@@ -4,6 +4,7 @@ import copy
 import json
 import re
 
+import api_pages
 import pytest
 from api_pages import modules, write
 from course_pages import as_page, framed
@@ -147,3 +148,9 @@ def test_modules_stand_in_reading_order_and_exercises_are_hidden():
     model = [name.rsplit(".", 1)[-1] for name in modules()["model"]]
     assert model[:4] == ["model", "norm", "rope", "mask"]
     assert "exercises" not in json.dumps(modules())
+
+
+def test_a_module_without_its_package_is_left_out(monkeypatch):
+    assert "tinyphi.data.datatrove_steps" in modules()["data"]  # datatrove is in the test extra
+    monkeypatch.setattr(api_pages, "find_spec", lambda name: None)
+    assert "tinyphi.data.datatrove_steps" not in modules()["data"]

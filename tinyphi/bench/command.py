@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from tinyphi.bench.data import bench_data
 from tinyphi.bench.formats import bench_formats
 from tinyphi.bench.kernels import bench_kernels
 from tinyphi.bench.long import Reach, bench_layer, bench_long
@@ -64,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_count(kernels, "runs", 5, "alternating runs")
     formats = commands.add_parser("formats", help="what each format costs in perplexity")
     _add_count(formats, "rows", 8, "rows of 512 tokens to read")
+    data = commands.add_parser("data", help="the data filter, and MinHash beside datasketch")
+    _add_count(data, "runs", 5, "alternating runs")
+    _add_count(data, "megabytes", 10, "of text")
+    _add_count(data, "processes", 2, "that filter side by side")
+    data.add_argument("--text", type=Path, help="a file to read (default: Python's manual and library)")
     train = commands.add_parser("train", help="training beside transformers, DPO beside TRL")
     _add_count(train, "runs", 5, "alternating runs")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default cpu)")
@@ -94,6 +100,8 @@ def _lines(name: str, options: dict[str, Any]) -> Iterator[str]:
         yield from _PROMPTS[name][0](Reach(**options))
     elif name == "kernels":
         yield from bench_kernels(options["runs"])
+    elif name == "data":
+        yield from bench_data(options["runs"], options["megabytes"], options["processes"], options["text"])
     elif name == "train":
         yield from bench_train(options["runs"], options["device"])
     else:
@@ -103,7 +111,7 @@ def _lines(name: str, options: dict[str, Any]) -> Iterator[str]:
 def _software() -> str:
     """What is compared, with versions."""
     found = []
-    for package in ("torch", "transformers", "llama-cpp-python"):
+    for package in ("torch", "transformers", "llama-cpp-python", "datasketch"):
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:

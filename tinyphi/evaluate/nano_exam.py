@@ -23,13 +23,12 @@ from tinyphi.data.synthetic.questions import KINDS, Question, exam
 from tinyphi.data.synthetic.requests import Request, held_out_requests, is_refusal
 from tinyphi.data.synthetic.stories import story
 from tinyphi.data.synthetic.world import World
-from tinyphi.generation.decode import generate
+from tinyphi.generation.chat import replies
 from tinyphi.longcontext.needle import needle_grid
 from tinyphi.longcontext.perplexity import surprise
 from tinyphi.model.transformer import Phi3
 from tinyphi.tokenizer import Tokenizer
 
-_ROWS = 50  # prompts that are answered at once
 _LONGEST = 72  # tokens of an answer; the longest right one has about 50
 
 
@@ -79,16 +78,7 @@ class Refusal:
 
 def reply_to(model: Phi3, tokenizer: Tokenizer, texts: Sequence[str], most: int = _LONGEST) -> list[str]:
     """The model's greedy reply to each text, as the first message of a conversation."""
-    prompts = [tokenizer.encode_chat(turns(text)) for text in texts]
-    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))  # little padding
-    replies = [""] * len(prompts)
-    groups = [order[start : start + _ROWS] for start in range(0, len(order), _ROWS)]
-    for group in tqdm(groups, desc="answers", leave=False, disable=len(groups) < 3):
-        rows = [prompts[place] for place in group]
-        texts_of = generate(model, rows, tokenizer=tokenizer, max_new_tokens=most).texts
-        for place, text in zip(group, texts_of, strict=True):
-            replies[place] = text.strip()
-    return replies
+    return replies(model, tokenizer, [turns(text) for text in texts], most)
 
 
 def sit_exam(model: Phi3, tokenizer: Tokenizer, questions: Sequence[Question]) -> list[Answer]:

@@ -1,12 +1,16 @@
-"""A conversation: the chat template, one reply after another, and a memory that survives Ctrl-C."""
+"""Conversations: the chat template, replies one after another or many at once, a memory of what was said."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from tinyphi.generation.decode import TextDecoder, stream
+from tqdm import tqdm
+
+from tinyphi.generation.decode import TextDecoder, generate, stream
 from tinyphi.generation.sampling import Greedy, Sampler
 from tinyphi.generation.speculative import Draft
 from tinyphi.model.transformer import Phi3
+
+_ROWS = 50  # conversations that are answered at once
 
 
 class ChatTokenizer(TextDecoder, Protocol):
@@ -73,3 +77,23 @@ def chat(
         model, tokenizer, system=system, sampler=sampler, max_new_tokens=max_new_tokens
     )
     return "".join(conversation.stream(message))
+
+
+def replies(
+    model: Phi3,
+    tokenizer: ChatTokenizer,
+    conversations: Sequence[list[dict[str, str]]],
+    max_new_tokens: int = 256,
+) -> list[str]:
+    """The greedy reply to each of many conversations, 50 at once; those of like length go together."""
+    prompts = [tokenizer.encode_chat(messages) for messages in conversations]
+    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))  # little padding
+    found = [""] * len(prompts)
+    groups = [order[start : start + _ROWS] for start in range(0, len(order), _ROWS)]
+    quiet = True if len(groups) < 3 else None  # None: a bar in a terminal only
+    for group in tqdm(groups, desc="answers", leave=False, disable=quiet):
+        rows = [prompts[place] for place in group]
+        texts = generate(model, rows, tokenizer=tokenizer, max_new_tokens=max_new_tokens).texts
+        for place, text in zip(group, texts, strict=True):
+            found[place] = text.strip()
+    return found

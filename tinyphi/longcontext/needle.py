@@ -18,7 +18,7 @@ from tinyphi.longcontext.trials import (
     Haystack,
     Needle,
     Prompt,
-    Tokenizer,
+    TaskTokenizer,
     Trial,
     ask,
     assemble,
@@ -55,7 +55,7 @@ class NeedleGrid:
 
 def needle_grid(
     model: Phi3,
-    tokenizer: Tokenizer,
+    tokenizer: TaskTokenizer,
     lengths: Sequence[int],
     depths: Sequence[float] = (0, 25, 50, 75, 100),
     *,
@@ -91,7 +91,7 @@ def needle_grid(
 
 
 def passkey(
-    tokenizer: Tokenizer, haystack: Haystack, length: int, depth: float, repeat: int = 0, seed: int = 0
+    tokenizer: TaskTokenizer, haystack: Haystack, length: int, depth: float, repeat: int = 0, seed: int = 0
 ) -> Prompt:
     """The prompt of one cell, of exactly `length` tokens. The same arguments make the same prompt."""
     key = str(random.Random(f"key {seed} {length} {depth:g} {repeat}").randrange(10_000, 100_000))

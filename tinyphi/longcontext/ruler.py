@@ -23,7 +23,7 @@ from tinyphi.longcontext.trials import (
     Haystack,
     Needle,
     Prompt,
-    Tokenizer,
+    TaskTokenizer,
     Trial,
     ask,
     assemble,
@@ -66,7 +66,7 @@ class RulerScores:
 
 def ruler(
     model: Phi3,
-    tokenizer: Tokenizer,
+    tokenizer: TaskTokenizer,
     lengths: Sequence[int],
     tasks: Sequence[str] | None = None,
     *,
@@ -96,7 +96,7 @@ def ruler(
 
 
 def ruler_prompt(
-    tokenizer: Tokenizer, haystack: Haystack, task: str, length: int, repeat: int = 0, seed: int = 0
+    tokenizer: TaskTokenizer, haystack: Haystack, task: str, length: int, repeat: int = 0, seed: int = 0
 ) -> Prompt:
     """One question of a task, of exactly `length` tokens. The same arguments make the same prompt."""
     chance = random.Random(f"{task} {seed} {length} {repeat}")
@@ -113,17 +113,17 @@ def share_found(answer: str, truth: Sequence[str]) -> float:
 _Task = tuple[list[int], str, tuple[str, ...]]  # ids, question, truth
 
 
-def single_needle(tokenizer: Tokenizer, haystack: Haystack, length: int, chance: random.Random) -> _Task:
+def single_needle(tokenizer: TaskTokenizer, haystack: Haystack, length: int, chance: random.Random) -> _Task:
     """One number of one name. RULER: niah_single_1 and 2, by the haystack; its numbers have seven digits."""
     return _needles(tokenizer, haystack, length, chance, keys=1)
 
 
-def several_keys(tokenizer: Tokenizer, haystack: Haystack, length: int, chance: random.Random) -> _Task:
+def several_keys(tokenizer: TaskTokenizer, haystack: Haystack, length: int, chance: random.Random) -> _Task:
     """Four names with a number each; one is asked for, the others distract. RULER: niah_multikey_1."""
     return _needles(tokenizer, haystack, length, chance, keys=_KEYS)
 
 
-def several_values(tokenizer: Tokenizer, haystack: Haystack, length: int, chance: random.Random) -> _Task:
+def several_values(tokenizer: TaskTokenizer, haystack: Haystack, length: int, chance: random.Random) -> _Task:
     """One name with four numbers; all are asked for, in any order. RULER: niah_multivalue."""
     (name,), numbers = _names(chance, 1), _numbers(chance, _VALUES)
     needles = [Needle(_FACT.format(name=name, number=number), chance.uniform(0, 100)) for number in numbers]
@@ -132,7 +132,9 @@ def several_values(tokenizer: Tokenizer, haystack: Haystack, length: int, chance
     return assemble(tokenizer, length, _HEAD, haystack, start, needles, question), question, tuple(numbers)
 
 
-def variable_tracking(tokenizer: Tokenizer, haystack: Haystack, length: int, chance: random.Random) -> _Task:
+def variable_tracking(
+    tokenizer: TaskTokenizer, haystack: Haystack, length: int, chance: random.Random
+) -> _Task:
     """A variable gets a number, four others are each set to the one before: which have that number?
 
     RULER: vt with one chain of four hops. The lines come in order, as there, at random places.
@@ -150,7 +152,7 @@ def variable_tracking(tokenizer: Tokenizer, haystack: Haystack, length: int, cha
     return assemble(tokenizer, length, head, haystack, start, needles, question), question, tuple(names)
 
 
-def common_words(tokenizer: Tokenizer, haystack: Haystack, length: int, chance: random.Random) -> _Task:
+def common_words(tokenizer: TaskTokenizer, haystack: Haystack, length: int, chance: random.Random) -> _Task:
     """A long list of words, ten of them ten times as often as all others: which ten?
 
     RULER: cwe, in which the ten stand there 30 times and the others 3 times. A word is here a single token of
@@ -178,7 +180,7 @@ def common_words(tokenizer: Tokenizer, haystack: Haystack, length: int, chance: 
 
 
 def _needles(
-    tokenizer: Tokenizer, haystack: Haystack, length: int, chance: random.Random, keys: int
+    tokenizer: TaskTokenizer, haystack: Haystack, length: int, chance: random.Random, keys: int
 ) -> _Task:
     """Numbers of `keys` names, of which one is asked for."""
     names, numbers = _names(chance, keys), _numbers(chance, keys)
@@ -202,7 +204,7 @@ def _numbers(chance: random.Random, count: int) -> list[str]:
     return [str(number) for number in chance.sample(range(10_000, 100_000), count)]
 
 
-def _words(tokenizer: Tokenizer) -> list[int]:
+def _words(tokenizer: TaskTokenizer) -> list[int]:
     """The tokens that are a space and three to ten small English letters."""
     found = []
     for id in range(tokenizer.vocab_size):
@@ -212,7 +214,7 @@ def _words(tokenizer: Tokenizer) -> list[int]:
     return found
 
 
-TASKS: dict[str, Callable[[Tokenizer, Haystack, int, random.Random], _Task]] = {
+TASKS: dict[str, Callable[[TaskTokenizer, Haystack, int, random.Random], _Task]] = {
     "single needle": single_needle,
     "several keys": several_keys,
     "several values": several_values,

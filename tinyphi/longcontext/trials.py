@@ -22,7 +22,7 @@ FILLER = (
 _NEAR = 64  # tokens within which a needle moves to the end of a sentence
 
 
-class Tokenizer(Protocol):
+class TaskTokenizer(Protocol):
     """What the tests need of a `tinyphi.tokenizer.Tokenizer`."""
 
     @property
@@ -80,7 +80,7 @@ class Haystack:
     ids: of a long text; None: a few sentences, over and over.
     """
 
-    def __init__(self, tokenizer: Tokenizer, ids: Sequence[int] | None = None) -> None:
+    def __init__(self, tokenizer: TaskTokenizer, ids: Sequence[int] | None = None) -> None:
         self.ids = plain(tokenizer, FILLER) if ids is None else list(ids)
         if not self.ids:
             raise InputError("The haystack is empty. Give the ids of a long text, or None for a plain one.")
@@ -110,14 +110,14 @@ def _ends_sentence(token: bytes, following: bytes) -> bool:
     return token.endswith(b"\n") or (token.endswith((b".", b"!", b"?")) and following[:1].isspace())
 
 
-def plain(tokenizer: Tokenizer, text: str) -> list[int]:
+def plain(tokenizer: TaskTokenizer, text: str) -> list[int]:
     """The ids of a text that stands within another: without BOS."""
     ids = tokenizer.encode(text)
     return ids[1:] if tokenizer.adds_bos else ids
 
 
 def assemble(
-    tokenizer: Tokenizer,
+    tokenizer: TaskTokenizer,
     tokens: int,
     head: str,
     haystack: Haystack,
@@ -189,7 +189,7 @@ class Reader:
 
 def ask(
     model: Phi3,
-    tokenizer: Tokenizer,
+    tokenizer: TaskTokenizer,
     prompts: Sequence[Prompt],
     judge: Callable[[str, tuple[str, ...]], float],
     before: Sequence[Trial],
@@ -213,7 +213,7 @@ def ask(
 
 
 def _try(
-    reader: Reader, tokenizer: Tokenizer, prompt: Prompt, judge: Callable[[str, tuple[str, ...]], float]
+    reader: Reader, tokenizer: TaskTokenizer, prompt: Prompt, judge: Callable[[str, tuple[str, ...]], float]
 ) -> Trial:
     most = len(plain(tokenizer, " " + ", ".join(prompt.truth))) + 8
     answer = tokenizer.decode(reader.answer(prompt.ids, most, tokenizer.stop_ids))

@@ -14,6 +14,7 @@ from tinyphi.show.benchmarks import benchmarks
 from tinyphi.show.bit_microscope import bit_microscope
 from tinyphi.show.cache import cache_filling
 from tinyphi.show.digest import show
+from tinyphi.show.document_browser import document_browser
 from tinyphi.show.generation import generation
 from tinyphi.show.layer_errors import layer_errors
 from tinyphi.show.logit_lens import logit_lens
@@ -27,7 +28,9 @@ from tinyphi.show.norms import norms
 from tinyphi.show.perplexity import perplexity
 from tinyphi.show.probabilities import probabilities
 from tinyphi.show.reading_costs import reading_costs
+from tinyphi.show.red_team_table import red_team_table
 from tinyphi.show.residual import residual
+from tinyphi.show.roc_explorer import roc_explorer
 from tinyphi.show.roofline import roofline
 from tinyphi.show.rope import rope_pairs
 from tinyphi.show.sparse_mask import sparse_mask
@@ -46,6 +49,7 @@ __all__ = [
     "benchmarks",
     "bit_microscope",
     "cache_filling",
+    "document_browser",
     "generation",
     "layer_errors",
     "logit_lens",
@@ -59,7 +63,9 @@ __all__ = [
     "perplexity",
     "probabilities",
     "reading_costs",
+    "red_team_table",
     "residual",
+    "roc_explorer",
     "roofline",
     "rope_pairs",
     "show",

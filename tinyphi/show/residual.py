@@ -87,7 +87,9 @@ def _additions(trace: Trace, layer: int, row: int) -> Iterator[tuple[Tensor, Ten
 
 
 def _short(value: Tensor) -> str:
-    return fixed(value.item())
+    """Four digits, and always a decimal: processors may differ by one in the last digit of decimals only."""
+    number = value.item()
+    return fixed(number) if abs(number) < 1000 else f"{number:.1f}"
 
 
 def _digest(head: str, norms: Tensor, added: Tensor, cosine: Tensor) -> str:

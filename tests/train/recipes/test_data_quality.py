@@ -11,7 +11,7 @@ from tinyphi.errors import InputError
 from tinyphi.train.command import main
 from tinyphi.train.loop import Trainer
 from tinyphi.train.recipes import data_quality
-from tinyphi.train.recipes.data_quality import MIXTURES, run, texts
+from tinyphi.train.recipes.data_quality import COMMITTED, MIXTURES, run, texts
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -62,6 +62,15 @@ def test_half_a_curve_is_not_kept(tmp_path, world_tokenizer, monkeypatch):
 def test_an_unknown_mixture_is_refused():
     with pytest.raises(InputError, match="no mixture"):
         next(texts("cooked", World(), 0))
+
+
+def test_the_committed_run_shows_what_the_notebook_says():
+    curves = json.loads(COMMITTED.read_text())["curves"]
+    last = {name: [curve[-1][1] for curve in curves[name].values()] for name in MIXTURES}
+    tokens = {curve[-1][0] for name in MIXTURES for curve in curves[name].values()}
+    assert all(len(shares) == 3 for shares in last.values()) and max(tokens) - min(tokens) < 2048
+    assert sum(last["raw"]) < sum(last["filtered"]) < sum(last["filtered + synthetic"])
+    assert max(last["raw"]) < min(last["filtered"])
 
 
 def test_the_command_takes_seeds_and_steps(tmp_path, monkeypatch):

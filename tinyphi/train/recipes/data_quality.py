@@ -36,6 +36,7 @@ from tinyphi.train.loop import Plan, Trainer
 from tinyphi.train.losses import next_token_objective
 from tinyphi.train.recipes.nano import CONFIG, PIECES, SHORT, until
 
+COMMITTED = Path(__file__).with_suffix(".json")  # the curves of `tinyphi train data-quality`, as it was run
 MIXTURES = ("raw", "filtered", "filtered + synthetic")
 SMALLER = replace(
     CONFIG,
