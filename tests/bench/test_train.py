@@ -154,6 +154,14 @@ def test_a_word_whose_embedding_one_side_does_not_train_is_noticed(config):
     assert "not reported" in line
 
 
+def test_a_tied_head_is_tied_on_the_other_side_too(config):
+    tied = replace(config, tie_word_embeddings=True)
+    theirs = Work("tied", tied, train.full_rows(tied, 2, 24, 1.0)).theirs()
+    assert theirs.lm_head.weight is theirs.model.embed_tokens.weight
+    ours = Work("tied", tied, train.full_rows(tied, 2, 24, 1.0)).model()
+    assert torch.equal(theirs.lm_head.weight, ours.lm_head.weight)
+
+
 def test_flops_of_a_known_shape():
     config = PhiConfig(
         vocab_size=100, hidden_size=8, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2,

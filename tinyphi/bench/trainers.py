@@ -56,7 +56,10 @@ class Work:
         model = library.Phi3ForCausalLM._from_config(config, attn_implementation="sdpa")
         ours = self.model()
         names = places(self.config, LAYOUTS["phi3"])
-        model.load_state_dict({name: ours.get_parameter(place.parameter) for name, place in names.items()})
+        weights = {name: ours.get_parameter(place.parameter) for name, place in names.items()}
+        if self.config.tie_word_embeddings:  # then its list of weights has the head all the same
+            weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+        model.load_state_dict(weights)
         return model.to(self.device).train()
 
 
