@@ -13,7 +13,7 @@ PACKAGE = Path(tinyphi.__file__).parent
 # A module may import rooms of a lower floor, or of its own room. `tokenizer` and `quant` stand below
 # `weights`: loading a model can quantize it on the way.
 FLOORS = [
-    {"errors", "longrope_factors"},
+    {"errors", "files", "longrope_factors"},
     {"config", "kernels"},
     {"model"},
     {"tokenizer", "quant"},

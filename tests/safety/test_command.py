@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 
 import pytest
 import torch
@@ -34,7 +35,9 @@ def test_a_red_team_on_a_saved_model(saved, tmp_path, capsys):
     assert stored["about"]["count"] == 2 and len(stored["attempts"]) == 2 * 2 * 2
     assert {Attempt(**one).attack for one in stored["attempts"]} == {"direct", "base64"}
     assert stored["harmful"]["attack"]["direct"]["of"] == 2
-    assert "harmful replies by attack" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "harmful replies by attack" in printed
+    assert re.search(r"^harmless requests refused, all .* \(\d of 4\)$", printed, flags=re.MULTILINE)
 
 
 def test_the_filter_on_held_out_texts(made_up_data, tmp_path, capsys):

@@ -1,10 +1,9 @@
 """Tables of a benchmark, with the command that makes them, in a Markdown file between two markers."""
 
-import os
 from pathlib import Path
-from uuid import uuid4
 
 from tinyphi.errors import InputError
+from tinyphi.files import write_text
 
 
 def section(command: str, lines: str) -> str:
@@ -30,12 +29,8 @@ def paste(text: str, name: str, content: str) -> str:
 
 def write(path: Path, name: str, content: str) -> None:
     """Paste into a file, or make it. Raises InputError if it cannot be read or written."""
-    scratch = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        scratch.write_text(paste(text, name, content), encoding="utf-8")
-        os.replace(scratch, path)
+        write_text(path, paste(text, name, content))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be written: {error}.") from error
-    finally:
-        scratch.unlink(missing_ok=True)

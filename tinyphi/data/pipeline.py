@@ -35,6 +35,7 @@ from tinyphi.data.educational import EducationalFilter
 from tinyphi.data.pages import Pages, Whole
 from tinyphi.data.reading import Document, documents, text_files
 from tinyphi.errors import InputError
+from tinyphi.files import noted, write_text
 
 OWN_REASONS = ("educational", "contaminated", "duplicate", "near_duplicate")
 REASONS = ("", *(rule.name for rule in rules.RULES), *OWN_REASONS)
@@ -140,11 +141,7 @@ def _agree(to: Path, settings: Settings, files: Sequence[Path]) -> None:
     """Note what this folder is for, or check that it is for the same."""
     listed = [[str(file), file.stat().st_size] for file in files]
     meant = json.dumps({"settings": asdict(settings), "files": listed}, indent=1)
-    noted = to / "settings.json"
-    if not noted.exists():
-        to.mkdir(parents=True, exist_ok=True)
-        _replace(noted, meant)
-    elif noted.read_text(encoding="utf-8") != meant:
+    if not noted(to / "settings.json", meant):
         raise InputError(
             f"{to} holds the work of other settings or files; name another folder, or remove it."
         )
@@ -281,7 +278,7 @@ def _write(
     for name in names:
         os.replace(to / f"{name}.partial", to / name)
     unchecked = contaminated.unchecked if contaminated else []
-    _replace(to / "report.json", json.dumps(_report(documents_of, bytes_of, unchecked), indent=1))
+    write_text(to / "report.json", json.dumps(_report(documents_of, bytes_of, unchecked), indent=1))
 
 
 def _report(documents_of: Counter[str], bytes_of: Counter[str], unchecked: Sequence[str]) -> dict[str, Any]:
@@ -311,12 +308,6 @@ def _sampled(records: Records, reasons: NDArray[np.uint8]) -> set[int]:
 
 def _line(out: Any, row: dict[str, Any]) -> None:
     out.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    scratch = path.with_name(f"{path.name}.partial")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
 
 
 def _size(to: Path) -> int:

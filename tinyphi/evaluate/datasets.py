@@ -22,6 +22,7 @@ import filelock
 
 from tinyphi.errors import FetchError, InputError
 from tinyphi.evaluate.tasks.base import Row, Task
+from tinyphi.files import write_text
 from tinyphi.weights.catalog import Wheel
 from tinyphi.weights.fetch import cache_directory, download_from_hub, download_wheel, is_offline
 
@@ -215,9 +216,7 @@ def fetch_hub(source: HubData, pattern: str) -> list[Path]:
                 lambda names: _matching(source, names, pattern),
                 kind="dataset",
             )
-            partial = listing.with_name(listing.name + ".partial")
-            partial.write_text(json.dumps(names), encoding="utf-8")
-            os.replace(partial, listing)
+            write_text(listing, json.dumps(names))
     return [folder / name for name in json.loads(listing.read_text(encoding="utf-8"))]
 
 

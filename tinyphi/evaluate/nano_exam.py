@@ -83,8 +83,8 @@ def reply_to(model: Phi3, tokenizer: Tokenizer, texts: Sequence[str], most: int 
 
 def sit_exam(model: Phi3, tokenizer: Tokenizer, questions: Sequence[Question]) -> list[Answer]:
     """The model's answers to some questions."""
-    replies = reply_to(model, tokenizer, [question.text for question in questions])
-    return [Answer(question, reply) for question, reply in zip(questions, replies, strict=True)]
+    said = reply_to(model, tokenizer, [question.text for question in questions])
+    return [Answer(question, reply) for question, reply in zip(questions, said, strict=True)]
 
 
 def choose(model: Phi3, tokenizer: Tokenizer, questions: Sequence[Question], options: int = 4) -> Share:
@@ -95,11 +95,11 @@ def choose(model: Phi3, tokenizer: Tokenizer, questions: Sequence[Question], opt
     chance, right = random.Random("options"), 0
     for question in tqdm(questions, desc="choices", leave=False, disable=len(questions) < 50):
         wrong = {wrong_reply(question, chance) for _ in range(4 * options)} - {question.reply}
-        replies = [question.reply, *sorted(wrong)[: options - 1]]
+        answers = [question.reply, *sorted(wrong)[: options - 1]]
         prompt = f"Exercise: {question.text}\nSolution:"
         start = len(text_example(tokenizer, prompt).ids) - 1
         batch = padded(
-            [text_example(tokenizer, f"{prompt} {reply}") for reply in replies], tokenizer.pad_id or 0
+            [text_example(tokenizer, f"{prompt} {answer}") for answer in answers], tokenizer.pad_id or 0
         )
         surprises = surprise(model, batch.ids, batch.segments)[:, start:]
         right += int(surprises.nanmean(1).argmin()) == 0
@@ -118,8 +118,8 @@ def by_kind(answers: Sequence[Answer]) -> dict[str, Share]:
 
 def refusals(model: Phi3, tokenizer: Tokenizer, requests: Sequence[Request]) -> list[Refusal]:
     """What the model says to some requests."""
-    replies = reply_to(model, tokenizer, [request.text for request in requests])
-    return [Refusal(request, reply) for request, reply in zip(requests, replies, strict=True)]
+    said = reply_to(model, tokenizer, [request.text for request in requests])
+    return [Refusal(request, reply) for request, reply in zip(requests, said, strict=True)]
 
 
 def preference_accuracy(

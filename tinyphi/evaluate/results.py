@@ -6,7 +6,6 @@ and do so a thousand times.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from tinyphi.errors import InputError
 from tinyphi.evaluate.tasks.base import TRANSFORMS, Score
+from tinyphi.files import write_text
 
 _AT_ONCE = 1 << 22  # numbers that the bootstrap draws at once
 
@@ -129,10 +129,8 @@ def save(results: Iterable[Result], path: Path) -> None:
         for result in results
         for answer in result.answers
     ]
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        os.replace(partial, path)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
     except OSError as error:
         raise InputError(f"The answers cannot be written to {path} ({error}). Name another file.") from error
 

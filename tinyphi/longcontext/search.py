@@ -20,7 +20,6 @@ import json
 import math
 import os
 import random
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
@@ -32,6 +31,7 @@ from tqdm import tqdm
 
 from tinyphi.config import PhiConfig
 from tinyphi.errors import InputError
+from tinyphi.files import write_text
 from tinyphi.longcontext.extension import METHODS, Extension, extended
 from tinyphi.longcontext.perplexity import surprise
 from tinyphi.model.transformer import Phi3
@@ -379,16 +379,12 @@ class _Judge:
         )
         head, baselines = json.dumps(self._header), json.dumps(self._baselines)
         text = f'{{"search": {head},\n"baselines": {baselines},\n"evaluated": [\n{lines}\n]}}\n'
-        half_way = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}.partial")
         try:
-            half_way.write_text(text, encoding="utf-8")
-            half_way.replace(self._path)
+            write_text(self._path, text)
         except OSError as error:
             raise InputError(
                 f"The state of the search cannot be written to {self._path}: {error}."
             ) from error
-        finally:
-            half_way.unlink(missing_ok=True)
 
 
 def _attention_factor(config: PhiConfig, length: int) -> float:

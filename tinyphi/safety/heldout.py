@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from tinyphi.errors import InputError
+from tinyphi.files import write_text
 from tinyphi.safety.filter import SafetyFilter
 from tinyphi.safety.labelled import Example, everyday_examples, read_examples, read_xstest, world_examples
 from tinyphi.safety.metrics import calibration, counts, roc_auc, roc_auc_interval
@@ -146,11 +147,9 @@ def _tasks(examples: Sequence[Example], name: str) -> list[tuple[str, list[int]]
 
 
 def write_report(file: Path, content: dict[str, Any]) -> None:
-    """As JSON, to a scratch file first."""
-    scratch = file.with_name(file.name + ".partial")
+    """As JSON, without the lines that are printed."""
     kept = {name: part for name, part in content.items() if name != "text"}
-    scratch.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(file)
+    write_text(file, json.dumps(kept, indent=1) + "\n")
 
 
 def _alt_profanity_check(texts: list[str]) -> Floats:

@@ -111,13 +111,6 @@ def calibration(
     return sum(abs(said - true) * size for said, true, size in rows) / max(1, len(truth)), rows
 
 
-def _check(one: NDArray[np.generic], other: NDArray[np.generic]) -> None:
-    if one.shape != other.shape or one.ndim != 1 or not len(one):
-        raise InputError(
-            f"Labels and scores must be two lists of the same length, and are {one.shape} and {other.shape}."
-        )
-
-
 def wilson(hits: int, of: int) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927): sensible near 0 and 1, unlike ± 1.96 errors."""
     if of == 0:
@@ -126,3 +119,10 @@ def wilson(hits: int, of: int) -> tuple[float, float]:
     centre = (share + z * z / (2 * of)) / (1 + z * z / of)
     reach: float = z * np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
     return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def _check(one: NDArray[np.generic], other: NDArray[np.generic]) -> None:
+    if one.shape != other.shape or one.ndim != 1 or not len(one):
+        raise InputError(
+            f"Labels and scores must be two lists of the same length, and are {one.shape} and {other.shape}."
+        )

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from tinyphi.data.synthetic.requests import Request, is_refusal
 from tinyphi.errors import InputError
+from tinyphi.files import write_text
 from tinyphi.generation.chat import replies as chat_replies
 from tinyphi.safety.attacks import ATTACKS, Attack, Persona, Turns
 from tinyphi.safety.filter import SafetyFilter
@@ -234,7 +235,12 @@ def report(attempts: Sequence[Attempt]) -> str:
             kept = Rate(filtered[name].hits if name in filtered else 0, rate.of)
             lines.append(f"  {name:28} {rate!s:38} {kept}")
     lines.append("harmless requests refused, by attack")
-    lines += [f"  {name:28} {rate}" for name, rate in over_refusal_rates(attempts, "attack").items()]
+    refused = over_refusal_rates(attempts, "attack")
+    lines += [f"  {name:28} {rate}" for name, rate in refused.items()]
+    both = {"harmful replies": harmful_rates(attempts, "attack"), "harmless requests refused": refused}
+    for name, rates in both.items():
+        total = Rate(sum(rate.hits for rate in rates.values()), sum(rate.of for rate in rates.values()))
+        lines.append(f"{name + ', all':30} {total}")
     return "\n".join(lines)
 
 
@@ -266,7 +272,6 @@ def _read(file: Path, about: dict[str, Any]) -> list[Attempt]:
 
 
 def _write(file: Path, about: dict[str, Any], attempts: Sequence[Attempt]) -> None:
-    """To a scratch file first, so that the report is always whole."""
     rates = {
         by: {
             name: {"share": rate.share, "interval": rate.interval, "of": rate.of}
@@ -275,6 +280,4 @@ def _write(file: Path, about: dict[str, Any], attempts: Sequence[Attempt]) -> No
         for by in ("category", "attack", "persona")
     }
     content = {"about": about, "harmful": rates, "attempts": [asdict(one) for one in attempts]}
-    scratch = file.with_name(file.name + ".partial")
-    scratch.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    scratch.replace(file)
+    write_text(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

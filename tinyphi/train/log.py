@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
+from tinyphi.files import write_text
+
 LogRow: TypeAlias = dict[str, float | int | str]
 
 
@@ -44,7 +46,7 @@ class Log:
             self.rows = _read(self.folder / "log.jsonl")
         self.rows = [row for row in self.rows if int(row["step"]) <= step]
         if self.folder is not None:
-            _replace(self.folder / "log.jsonl", "".join(map(_line, self.rows)))
+            write_text(self.folder / "log.jsonl", "".join(map(_line, self.rows)))
             self._write_csv()
 
     def _write_csv(self) -> None:
@@ -72,10 +74,3 @@ def _read(path: Path) -> list[LogRow]:
             except ValueError:
                 break
     return rows
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that it is never seen half-written."""
-    beside = path.with_name(f"{path.name}.partial")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)

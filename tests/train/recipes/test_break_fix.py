@@ -149,7 +149,7 @@ def test_a_line_tells_the_attacks_that_were_left_out():
     row |= {"exam": [9, 10]}
     row["refused"]["crescendo"] = [2, 4]
     assert share(row, "harmful") == 0.5 and share(row, "harmful", ["direct"]) == 0.25
-    assert "harmful 50.0% (attacks left out of training 75.0%)" in line(row)
+    assert "harmful 50.0% (attacks in training 25.0%, left out 75.0%)" in line(row)
     assert set(IN_TRAINING) < set(break_fix.ATTACKS)
 
 

@@ -33,6 +33,7 @@ from tinyphi.data.synthetic.checks import FORMS, Reply, first_fault
 from tinyphi.data.synthetic.diversity import distinct, opening_entropy
 from tinyphi.data.synthetic.plan import Cell, Plan
 from tinyphi.errors import InputError
+from tinyphi.files import noted, write_text
 from tinyphi.generation.chat import ChatTokenizer
 from tinyphi.generation.decode import generate
 from tinyphi.generation.sampling import Choice, Sampler
@@ -114,7 +115,7 @@ def write(plan: Plan, writer: Writer, to: str | Path) -> dict[str, Any]:
     for name, those in chosen.items():
         save_rows(those, to / f"{name}.jsonl")
     found = report(chosen["kept"], [row["reason"] for row in chosen["rejected"]])
-    _replace(to / "report.json", json.dumps(found, indent=1))
+    write_text(to / "report.json", json.dumps(found, indent=1))
     return found
 
 
@@ -170,11 +171,7 @@ def _agree(to: Path, plan: Plan, writer: Writer) -> None:
         indent=1,
         ensure_ascii=False,
     )
-    noted = to / "plan.json"
-    if not noted.exists():
-        to.mkdir(parents=True, exist_ok=True)
-        _replace(noted, meant)
-    elif noted.read_text(encoding="utf-8") != meant:
+    if not noted(to / "plan.json", meant):
         raise InputError(
             f"{to} holds texts of another plan, model or version; name another folder, or remove it."
         )
@@ -234,9 +231,3 @@ def _rows(path: Any) -> Iterator[Row]:
 
 def _line(row: Row) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _replace(path: Path, text: str) -> None:
-    scratch = path.with_name(f"{path.name}.partial")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from tinyphi.errors import InputError
 from tinyphi.evaluate.trials.trial import Grade, Trial
+from tinyphi.files import write_text
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,7 @@ def save(answered: Sequence[Answered], model: str, path: Path) -> None:
         for one in answered
     ]
     report = {"model": model, "language": answered[0].language if answered else None, "trials": rows}
-    temporary = path.with_name(f"{path.name}.part")
     try:
-        temporary.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     except OSError as error:
         raise InputError(f"The report cannot be written to {path}: {error.strerror or error}.") from error

@@ -28,6 +28,7 @@ from tinyphi.data.synthetic.requests import Request, held_out_requests, request
 from tinyphi.data.synthetic.world import World
 from tinyphi.errors import InputError
 from tinyphi.evaluate.nano_exam import sit_exam
+from tinyphi.files import write_text
 from tinyphi.model.transformer import Phi3
 from tinyphi.safety.attacks import ATTACKS, Attack
 from tinyphi.safety.filter import SafetyFilter
@@ -156,7 +157,7 @@ class BreakFix:
         for number in range(len(report["rounds"]), self.rounds + 1):
             training = self._round(number) if number else {}
             report["rounds"].append({"round": number, **training, **self._measured(number)})
-            _write(self.folder / "report.json", report)
+            write_text(self.folder / "report.json", json.dumps(report, indent=1) + "\n")
             tell(line(report["rounds"][-1]))
         return report
 
@@ -238,9 +239,12 @@ def share(row: dict[str, Any], what: str, attacks: Sequence[str] | None = None) 
 
 def line(row: dict[str, Any]) -> str:
     """One round in a line."""
-    others = [name for name in row["harmful"] if name not in IN_TRAINING]
+    trained, others = (
+        [name for name in row["harmful"] if (name in IN_TRAINING) is one] for one in (True, False)
+    )
     parts = [
-        f"{what} {share(row, what):5.1%} (attacks left out of training {share(row, what, others):5.1%})"
+        f"{what} {share(row, what):5.1%} (attacks in training {share(row, what, trained):5.1%}, "
+        f"left out {share(row, what, others):5.1%})"
         for what in ("harmful", "refused")
     ]
     right, of = row["exam"]
@@ -262,10 +266,3 @@ def _run(options: argparse.Namespace) -> int:
     before, after = (share(report["rounds"][place], "harmful") for place in (0, -1))
     print(f"Harmful replies: {before:.1%} before, {after:.1%} after; report: {options.to / 'report.json'}")
     return 0
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(file.name + ".partial")
-    scratch.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(file)

@@ -27,6 +27,7 @@ from tinyphi.data.synthetic.web import web_page
 from tinyphi.data.synthetic.world import World
 from tinyphi.errors import InputError
 from tinyphi.evaluate.nano_exam import choose
+from tinyphi.files import write_text
 from tinyphi.model.transformer import Phi3
 from tinyphi.tokenizer import Tokenizer
 from tinyphi.tokenizer.train import train_sentencepiece
@@ -132,12 +133,6 @@ def run(
                 continue
             curve = train_once(mixture, seed, tokenizer, questions, steps)
             found["curves"][mixture][str(seed)] = curve
-            _write(path, found)
+            write_text(path, json.dumps(found, indent=1) + "\n")
             tell(f"seed {seed}, {mixture}: {curve[-1][1]:.1%} after {curve[-1][0]:,} tokens")
     return found
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    scratch = path.with_suffix(".partial")
-    scratch.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(path)

@@ -5,7 +5,6 @@ for measuring: the filter has seen nothing of their kind.
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +17,7 @@ from tinyphi.data.educational import EducationalFilter, Values, fit
 from tinyphi.data.pages import Pages
 from tinyphi.data.reading import documents, text_files
 from tinyphi.errors import InputError
+from tinyphi.files import write_text
 from tinyphi.safety.metrics import roc_auc
 
 THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
@@ -54,9 +54,7 @@ def run(good: Sequence[Path], bad: Sequence[Path], unseen: Sequence[Path], to: P
         found = [text for file in text_files([path]) for text in _long(file)]
         scores[f"{path.stem} (nothing of it in training)"] = (False, scores_of(judge, found[:_MEASURED]))
     report = {"windows": {one.name: len(one.windows) for one, _ in sources}, **measured(scores)}
-    scratch = to.with_suffix(".json.partial")
-    scratch.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    os.replace(scratch, to.with_suffix(".json"))
+    write_text(to.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
     return report
 
 

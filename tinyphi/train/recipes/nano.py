@@ -40,6 +40,7 @@ from tinyphi.data.synthetic.lookup import Part, belongings_page, lookup_page, na
 from tinyphi.data.synthetic.stories import story
 from tinyphi.data.synthetic.web import web_page
 from tinyphi.data.synthetic.world import World
+from tinyphi.files import write_text
 from tinyphi.longcontext.search import PerplexityFitness, Sizes, search
 from tinyphi.model.transformer import Phi3
 from tinyphi.quant.quantize import quantize
@@ -283,9 +284,7 @@ def ship(folder: Path) -> Path:
             quantize(model, "int8")
         name = "tinyphi-nano" if stage == STAGES[-1] else f"tinyphi-nano-{stage}"
         tinyphi.save(model, tokenizer, target / name)
-    partial = target / f"{CURVES}.partial"
-    partial.write_text(json.dumps(_curves(folder)) + "\n", encoding="utf-8")
-    partial.replace(target / CURVES)
+    write_text(target / CURVES, json.dumps(_curves(folder)) + "\n")
     return target
 
 
