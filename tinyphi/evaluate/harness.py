@@ -39,6 +39,7 @@ from tinyphi.evaluate.tasks.base import (
 )
 from tinyphi.evaluate.tasks.mt_bench import mark_in
 from tinyphi.evaluate.tasks.perplexity import text_scores
+from tinyphi.generation.chat import chat
 from tinyphi.generation.decode import generate
 from tinyphi.model.transformer import Phi3
 from tinyphi.tokenizer import Tokenizer
@@ -232,12 +233,7 @@ class Harness:
 
 def model_judge(model: Phi3, tokenizer: Tokenizer, most: int = 512) -> Judge:
     """Let a model be the judge. It should be a far better one than the one that it judges."""
-
-    def judge(prompt: str) -> str:
-        ids = tokenizer.encode_chat([{"role": "user", "content": prompt}])
-        return generate(model, ids, tokenizer=tokenizer, max_new_tokens=most).texts[0]
-
-    return judge
+    return lambda prompt: chat(model, tokenizer, prompt, max_new_tokens=most)
 
 
 def sample(count: int, limit: int | None, seed: int) -> list[int]:
