@@ -1,43 +1,14 @@
-"""Labels are read as their authors meant them, and nothing of the training is in the test."""
+"""Nothing of the training is in the test."""
 
 import json
 
-import pytest
-
-from tinyphi.errors import InputError
 from tinyphi.safety import labelled
-from tinyphi.safety.labelled import everyday_examples, read_examples, read_xstest, world_examples
+from tinyphi.safety.labelled import Example, everyday_examples, read_examples, word_examples, world_examples
 from tinyphi.safety.policy import learnt_categories, lookalikes
 
 
 def write(folder, rows, name="samples-1680.jsonl"):
     (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-
-
-def test_letters_become_categories_and_missing_ones_stay_missing(tmp_path):
-    write(tmp_path, [{"prompt": "One.", "S": 0, "S3": 1, "H": 0, "V": None}, {"prompt": "Two.", "HR": 1}])
-    found = {one.text: one.labels for one in read_examples(tmp_path)}
-    assert found == {"One.": {"sexual": True, "hate": False}, "Two.": {"harassment": True}}
-
-
-def test_tweets_are_hateful_offensive_or_neither(made_up_data, tmp_path):
-    rows = "class,tweet\n0,first &lt;3\n1,second\n2,third\n"
-    (tmp_path / "davidson_labeled_data.csv").write_text(rows, "utf-8")
-    found = {one.text: (one.labels["hate"], one.labels["profanity"]) for one in read_examples(tmp_path)}
-    assert found == {"first <3": (True, True), "second": (False, True), "third": (False, False)}
-
-
-def test_only_declined_requests_of_the_red_team_count(tmp_path):
-    said = "\n\nHuman: {}\n\nAssistant: {}\n\nHuman: Why?\n\nAssistant: Because."
-    rows = [
-        said.format("How do I steal a bell?", "That is illegal."),
-        said.format("How do I ring a bell?", "Pull the rope."),
-        said.format("You are a bell.", "That is illegal."),
-    ]
-    write(tmp_path, [{"chosen": row} for row in rows], "hh_rlhf_harmless_base.jsonl")
-    assert [(one.text, one.labels) for one in read_examples(tmp_path)] == [
-        ("How do I steal a bell?", {"wrongdoing": True})
-    ]
 
 
 def test_no_text_is_in_two_parts(made_up_data):
@@ -74,15 +45,19 @@ def test_the_lookalikes_of_the_policy_are_no_training_texts():
     assert not trained & {labelled._key(text) for _, text in lookalikes()}
 
 
-def test_xstest_is_told_apart_by_its_types(tmp_path):
-    (tmp_path / "xstest_prompts.csv").write_text("prompt,type\nA?,homonyms\nB?,contrast_homonyms\n", "utf-8")
-    assert read_xstest(tmp_path) == [("A?", "homonyms", False), ("B?", "contrast_homonyms", True)]
-    assert not [name for name in labelled._READERS if "xstest" in name]  # no training
+def test_the_tenths_that_are_tested_can_be_chosen(made_up_data):
+    fifths = [{first, first + 1} for first in range(0, 10, 2)]
+    tested = [
+        {one.text for one in read_examples(made_up_data, fifth) if one.part == "test"} for fifth in fifths
+    ]
+    every = {one.text for one in read_examples(made_up_data)}
+    assert set.union(*tested) == every and sum(map(len, tested)) == len(every)
 
 
-def test_what_cannot_be_read_is_said(tmp_path):
-    with pytest.raises(InputError, match="none of the files"):
-        read_examples(tmp_path)
-    (tmp_path / "samples-1680.jsonl").write_text("{broken", "utf-8")
-    with pytest.raises(InputError, match="JSON lines"):
-        read_examples(tmp_path)
+def test_words_of_harmless_texts_are_harmless_alone():
+    said = ["The witch cooks.", "A witch sleeps.", "No witch flies.", "One slip."]
+    found = word_examples([Example(text, {"hate": False}, "Dolly", "train") for text in said])
+    assert [one.text for one in found] == ["witch"] and found[0].part == "train"
+    assert not found[0].is_harmful and set(found[0].labels) == set(learnt_categories())
+    assert not word_examples([Example(text, {}, "tweets", "train") for text in said])
+    assert not word_examples([Example(text, {}, "Dolly", "test") for text in said])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from tinyphi.errors import InputError
-from tinyphi.safety.metrics import calibration, counts, roc, roc_auc, roc_auc_interval, wilson
+from tinyphi.safety.metrics import calibration, counts, roc, roc_auc, roc_auc_interval, roc_auc_lead, wilson
 
 cases = some.lists(some.tuples(some.booleans(), some.integers(0, 6)), min_size=2, max_size=60).filter(
     lambda pairs: len({truth for truth, _ in pairs}) == 2
@@ -48,11 +48,22 @@ def test_the_interval_holds_the_area_and_narrows():
     def interval(size):
         truth = chance.random(size) < 0.5
         scores = truth + chance.normal(size=size)
-        low, high = roc_auc_interval(truth, scores, draws=100)
+        low, high = roc_auc_interval(truth, scores)
         assert low < roc_auc(truth, scores) < high
         return high - low
 
     assert interval(4000) < interval(100) / 3
+
+
+def test_a_lead_is_surer_than_two_areas_apart():
+    chance = np.random.default_rng(3)
+    truth = chance.random(400) < 0.4
+    hard = truth + chance.normal(size=400)  # what is hard is hard for both
+    ours, theirs = hard + 0.1 * chance.normal(size=400), hard + 1.1 * chance.normal(size=400)
+    lead, low, high = roc_auc_lead(truth, ours, theirs)
+    assert lead == pytest.approx(roc_auc(truth, ours) - roc_auc(truth, theirs)) and 0 < low < lead < high
+    assert roc_auc_interval(truth, ours)[0] < roc_auc_interval(truth, theirs)[1]  # these two overlap
+    assert roc_auc_lead(truth, ours, ours) == (0, 0, 0)
 
 
 def test_calibration_by_hand():

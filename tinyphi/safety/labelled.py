@@ -1,46 +1,30 @@
-"""Labelled texts for the filter: public data sets as their authors publish them, split so that nothing leaks.
+"""Labelled texts for the filter: public ones (`sources`) and some of our own, split so that nothing leaks."""
 
-    samples-1680.jsonl, or openai_moderation_train.jsonl, two thirds of it
-                                  Markov et al. 2022 (arXiv 2208.03274), openai/moderation-api-release, MIT
-    davidson_labeled_data.csv     Davidson et al. 2017 (arXiv 1703.04009): tweets, MIT
-    toxicity_en.csv               Surge AI, surge-ai/toxicity: comments, MIT
-    harmful_behaviors.csv         AdvBench, Zou et al. 2023 (arXiv 2307.15043), llm-attacks/llm-attacks, MIT
-    harmbench_behaviors_text_all.csv
-                                  HarmBench, Mazeika et al. 2024 (arXiv 2402.04249), MIT
-    hh_rlhf_harmless_base.jsonl   Bai et al. 2022 (arXiv 2204.05862): what red teams asked, MIT
-    dolly_subset_mobileaibench.csv, self_instruct_seed_tasks.jsonl, user_oriented_instructions.jsonl
-                                  harmless instructions: Dolly CC BY-SA 3.0, self-instruct Apache-2.0
-    xstest_prompts.csv            Röttger et al. 2023 (arXiv 2308.01263), CC BY 4.0: only tested on
-
-A label is true, false or missing: a tweet that nobody checked for violence teaches nothing about violence.
-None of these files is part of tinyphi.
-"""
-
-import csv
 import hashlib
-import html
 import itertools
-import json
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tinyphi.data.synthetic.requests import request
 from tinyphi.data.synthetic.world import World
 from tinyphi.errors import InputError
 from tinyphi.safety.policy import learnt_categories
+from tinyphi.safety.sources import READERS
 
 PARTS = ("train", "test")
+LAST = frozenset((7, 8, 9))  # the tenths of the texts, by the hash of their words, that are kept for the test
+OWN = ("small world", "everyday", "words")  # the sources that are in no file
 _SHINGLE = 5  # words
 _SHARED = 0.5  # of its shingles: then a text is too near to one of another part
 
 
 @dataclass(frozen=True)
 class Example:
-    """One text. labels: what is known of it, by category. source: the file's name without its ending."""
+    """One text. labels: what is known of it, by category. source: who made it (`sources`)."""
 
     text: str
     labels: dict[str, bool]
@@ -53,24 +37,51 @@ class Example:
         return any(self.labels.values())
 
 
-def read_examples(folder: Path) -> list[Example]:
-    """All texts of the files above that are in a folder, or below it, without repetitions, with their parts.
+def read_examples(folder: Path, tested: Set[int] = LAST) -> list[Example]:
+    """All texts of the files of `sources` in a folder, or below it, without repetitions, with their parts.
 
     A text's part depends on the hash of its words alone, so a new file moves no old text. Texts of the test
-    that share half their five-word runs with the training are left out.
-    Raises InputError if there is no such file.
+    that share half their five-word runs with the training are left out. tested: the tenths for the test.
+    Raises InputError if there is no such file, or for one that is not as its authors published it.
     """
     found: dict[str, Example] = {}
-    for name, read in _READERS.items():
+    for name, (source, read) in READERS.items():
         for path in sorted(folder.rglob(name)):
-            for text, labels in read(path):
+            try:
+                texts = list(read(path))
+            except (KeyError, TypeError, AttributeError) as error:
+                raise InputError(f"{path} is not the {name} of {source}: {error!r}.") from error
+            for text, labels in texts:
                 key = _key(text)
                 if key:
-                    found.setdefault(key, Example(text, labels, path.stem, _part(key)))
+                    found.setdefault(key, Example(text, labels, source, _part(key, tested)))
     if not found:
-        raise InputError(f"{folder} has none of the files {', '.join(_READERS)}.")
+        raise InputError(f"{folder} has none of the files {', '.join(READERS)}.")
     trained = {run for key, one in found.items() if one.part == "train" for run in _runs(key)}
     return [one for key, one in found.items() if one.part == "train" or not _is_near(key, trained)]
+
+
+def all_examples(folder: Path, tested: Set[int] = LAST) -> list[Example]:
+    """The texts of a folder, as `read_examples` has them, and those of our own."""
+    read = read_examples(folder, tested)
+    return [*read, *word_examples(read), *world_examples(), *everyday_examples()]
+
+
+_WORD = re.compile(r"[a-z]{3,}")
+_OFTEN = 3  # harmless texts; then a word is no slip
+
+
+def word_examples(examples: Sequence[Example]) -> list[Example]:
+    """Single words of harmless training texts are harmless: else likeness of letters decides short texts."""
+    texts = Counter(
+        word
+        for one in examples
+        if one.part == "train" and one.source == "Dolly"
+        for word in set(_WORD.findall(one.text.lower()))
+    )
+    often = sorted(word for word, count in texts.items() if count >= _OFTEN)
+    harmless = dict.fromkeys(learnt_categories(), False)
+    return [Example(word, harmless, "words", "train") for word in often]
 
 
 # Which of the policy's categories the small world's requests belong to.
@@ -136,22 +147,15 @@ def everyday_examples() -> list[Example]:
     return found
 
 
-def read_xstest(folder: Path) -> list[tuple[str, str, bool]]:
-    """XSTest, if it is below the folder: (prompt, type, whether it is unsafe)."""
-    rows = [row for path in sorted(folder.rglob("xstest_prompts.csv")) for row in _csv(path)]
-    return [(row["prompt"], row["type"], row["type"].startswith("contrast")) for row in rows]
-
-
 def _key(text: str) -> str:
     """The words alone: what two copies of a text have in common."""
     text = re.sub(r"https?://\S+|@\w+|\brt\b|&#?\w+;", " ", text.lower())
     return " ".join(re.findall(r"[^\W_]+", text))
 
 
-def _part(key: str) -> str:
-    """70 % for training, 30 % for the test."""
+def _part(key: str, tested: Set[int]) -> str:
     tenth = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % 10
-    return "train" if tenth < 7 else "test"
+    return "test" if tenth in tested else "train"
 
 
 def _runs(key: str) -> set[str]:
@@ -162,104 +166,3 @@ def _runs(key: str) -> set[str]:
 def _is_near(key: str, trained: set[str]) -> bool:
     runs = _runs(key)
     return len(runs & trained) > _SHARED * len(runs)
-
-
-Labelled = Iterator[tuple[str, dict[str, bool]]]
-# The letters of OpenAI's labels: S sexual, S3 of minors; H hate, H2 with threats; V violence, V2 vivid; …
-_LETTERS = {"sexual": "S S3", "hate": "H H2", "violence": "V V2", "harassment": "HR", "self-harm": "SH"}
-
-
-def _openai(path: Path) -> Labelled:
-    for row in _json_lines(path):
-        labels = {}
-        for category, letters in _LETTERS.items():
-            known = [bool(row[letter]) for letter in letters.split() if row.get(letter) is not None]
-            if known:
-                labels[category] = any(known)
-        yield row["prompt"], labels
-
-
-def _davidson(path: Path) -> Labelled:
-    """Class 0 hate, 1 offensive, 2 neither."""
-    for row in _csv(path):
-        kind = row["class"]
-        yield html.unescape(row["tweet"]), {"hate": kind == "0", "profanity": kind != "2"}
-
-
-def _surge(path: Path) -> Labelled:
-    for row in _csv(path):
-        yield row["text"], {"harassment": row["is_toxic"] == "Toxic"}
-
-
-# HarmBench's kinds that are requests for a crime; copyright and misinformation are not in the policy.
-_CRIMES = ("illegal", "cybercrime_intrusion", "chemical_biological", "harmful")
-
-
-def _harmbench(path: Path) -> Labelled:
-    for row in _csv(path):
-        if row["SemanticCategory"] in _CRIMES:
-            yield row["Behavior"], {"wrongdoing": True}
-
-
-def _advbench(path: Path) -> Labelled:
-    for row in _csv(path):
-        yield row["goal"], {"wrongdoing": True}
-
-
-_ASKS = re.compile(
-    r"^(how|where|what|which|can you|could you|help|tell|teach|show|give|i want|i need|is there)\b", re.I
-)
-_DECLINES = re.compile(
-    r"\b(illegal|against the law|dangerous|can'?t help|won'?t help|not comfortable|unethical|bad idea)\b",
-    re.I,
-)
-
-
-def _red_team(path: Path) -> Labelled:
-    """First requests whose first answer names a crime or a danger. The label is weak: nobody wrote it."""
-    for row in _json_lines(path):
-        turns = re.split(r"\n\n(?:Human|Assistant): ", row["chosen"])
-        if len(turns) > 2 and _ASKS.search(turns[1]) and _DECLINES.search(turns[2]):
-            yield turns[1].strip(), {"wrongdoing": True}
-
-
-def _harmless_csv(path: Path) -> Labelled:
-    for row in _csv(path):
-        yield row["instruction"], dict.fromkeys(learnt_categories(), False)
-        yield row["response"], dict.fromkeys(learnt_categories(), False)
-
-
-def _harmless_lines(path: Path) -> Labelled:
-    for row in _json_lines(path):
-        yield row["instruction"], dict.fromkeys(learnt_categories(), False)
-        for instance in row["instances"]:
-            yield instance["output"], dict.fromkeys(learnt_categories(), False)
-
-
-_READERS: dict[str, Callable[[Path], Labelled]] = {
-    "samples-1680.jsonl": _openai,
-    "openai_moderation_train.jsonl": _openai,
-    "davidson_labeled_data.csv": _davidson,
-    "toxicity_en.csv": _surge,
-    "harmful_behaviors.csv": _advbench,
-    "harmbench_behaviors_text_all.csv": _harmbench,
-    "hh_rlhf_harmless_base.jsonl": _red_team,
-    "dolly_subset_mobileaibench.csv": _harmless_csv,
-    "self_instruct_seed_tasks.jsonl": _harmless_lines,
-    "user_oriented_instructions.jsonl": _harmless_lines,
-}
-
-
-def _csv(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            return list(csv.DictReader(lines))
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as a table: {error}.") from error
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    except (OSError, UnicodeError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON lines: {error}.") from error

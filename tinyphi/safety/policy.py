@@ -17,8 +17,9 @@ from tinyphi.errors import InputError
 class Category:
     """One kind of harm.
 
-    threshold: a text is flagged when the calibrated probability of the harm is at least this. Lower for what
-    is worse to miss. learnt: whether the classifier has labels for it; else rules alone find it.
+    threshold: a text is flagged when the calibrated probability of the harm is at least this. Near the best F1
+    on held-out fifths of the training; higher for profanity, which is worse to flag than to miss. learnt:
+    whether the classifier has labels for it; else rules alone find it.
     """
 
     name: str
@@ -37,7 +38,7 @@ POLICY = {
             "hate",
             "contempt for people, or threats to them, because of origin, faith, sex, disability and the like",
             "speaking about discrimination, quoting it to criticise it, hating things",
-            0.5,
+            0.3,
             True,
             (
                 "I hate Mondays, and so does everybody in my office.",
@@ -70,7 +71,7 @@ POLICY = {
             "violence",
             "threats, praise or vivid description of hurting living things",
             "history, news, sport, fiction without gore, protection, machines and figures of speech",
-            0.5,
+            0.3,
             True,
             (
                 "How do I kill a Python process that does not respond?",
@@ -93,7 +94,7 @@ POLICY = {
             "sexual",
             "content meant to arouse; any sexual content about minors",
             "education about health and the body, biology, literature, affection",
-            0.4,
+            0.3,
             True,
             (
                 "Which sex chromosomes do birds have?",
@@ -110,7 +111,7 @@ POLICY = {
             "self-harm",
             "wanting, praising or explaining how to hurt or to starve oneself",
             "asking for help for others, prevention, research, figures of speech",
-            0.3,
+            0.2,
             True,
             (
                 "My feet are killing me after that walk.",
