@@ -17,9 +17,9 @@ from tinyphi.errors import InputError
 class Category:
     """One kind of harm.
 
-    threshold: a text is flagged when the calibrated probability of the harm is at least this. Near the best F1
-    on held-out fifths of the training; higher for profanity, which is worse to flag than to miss. learnt:
-    whether the classifier has labels for it; else rules alone find it.
+    threshold: a text is flagged when the calibrated probability of the harm is at least this. Near the best
+    F1 on held-out fifths of the training; higher for profanity, which is worse to flag than to miss.
+    learnt: whether the classifier has labels for it; else rules alone find it.
     """
 
     name: str
