@@ -200,7 +200,9 @@ class Harness:
     def _conversations(self, task: ChatTask, rows: Sequence[Row]) -> list[Marked]:
         """All first messages at once, then all second ones, each after the reply that it answers to."""
         if self.judge is None:
-            raise InputError(f"{task.name} needs a judge: pass judge=…, a function from a text to a verdict.")
+            raise InputError(
+                f"{task.name} needs a judge: --judge MODEL, or judge=… from a text to a verdict."
+            )
         talks: list[list[tuple[str, str]]] = [[] for _ in rows]
         marks: list[list[float]] = [[] for _ in rows]
         turns = [task.turns(row) for row in rows]

@@ -158,7 +158,7 @@ def report(data: Path, safety_filter: SafetyFilter, baselines: Sequence[str] = (
 
 
 def as_report(rows: Sequence[Row]) -> dict[str, Any]:
-    """ "rows" for JSON and "text" to print."""
+    """The rows for JSON, and a text to print."""
     return {"rows": [asdict(one) for one in rows], "text": "\n".join([HEADER, *map(str, rows)])}
 
 
