@@ -63,7 +63,7 @@ def test_points_and_categories_can_be_read(in_page):
 def test_one_category_in_jupyterlab(lab):
     page = lab(
         "import torch\nfrom tinyphi.show import roc_explorer\n"
-        "roc_explorer({'x': torch.randn(9)}, {'x': torch.arange(9) > 4}, 0.0)"
+        "roc_explorer({'x': torch.linspace(-1 / 3, 2 / 3, 9)}, {'x': torch.arange(9) > 4}, 0.0)"
     )
     page.get_by_test_id("threshold").focus()
     page.keyboard.press("Home")

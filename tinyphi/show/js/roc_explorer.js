@@ -46,7 +46,7 @@ function draw({ data, el }) {
     const one = cases[at], low = one.points.at(-1).from, high = one.points[1].from, room = high - low || 1;
     const from = Math.min(low, one.threshold, low >= 0 && high <= 1 ? 0 : low), to = Math.max(high + room / 100, one.threshold, low >= 0 && high <= 1 ? 1 : high);
     thresholds.replaceChildren(slider("threshold", { min: from, max: to, step: (to - from) / 400, value: one.threshold, format: (value) => fourDigits(+value.toPrecision(3)), testid: "threshold" },
-      (value) => { one.threshold = +value.toPrecision(6); tell(); }));
+      (value) => { one.threshold = value; tell(); }));
     tell();
   }
 
