@@ -53,13 +53,14 @@ def test_a_crossed_report_judges_every_text_once(made_up_data, tmp_path, monkeyp
     parser = argparse.ArgumentParser()
     add_command(parser.add_subparsers())
     file = tmp_path / "crossed.json"
-    wanted = ["safety", "--data", str(made_up_data), "--crossed", "--to", str(file), "--beside", "retrained"]
-    options = parser.parse_args(wanted)
+    wanted = f"safety-crossed --data {made_up_data} --to {file} --beside retrained"
+    options = parser.parse_args(wanted.split())
     assert options.run(options) == 0
     rows = {(one["judge"], one["task"]): one for one in json.loads(file.read_text("utf-8"))["rows"]}
     every = read_examples(made_up_data)
     assert rows["tinyphi", "any harm, tweets"]["texts"] == sum(one.source == "tweets" for one in every)
-    assert rows["tinyphi", "any harm, OpenAI"]["auc"] > 0.99 < rows["retrained", "any harm, tweets"]["auc"]
+    assert rows["tinyphi", "any harm, OpenAI"]["auc"] > 0.99
+    assert rows["retrained", "any harm, tweets"]["auc"] > 0.99
 
 
 def test_baselines_are_judged_on_the_same_texts(safety_filter, made_up_data, monkeypatch):

@@ -116,7 +116,7 @@ def test_xstest_is_told_apart_by_its_types(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("samples-1680.jsonl", "{broken", "JSON lines"),
+        ("samples-1680.jsonl", "{broken", "as JSON"),
         ("many_shot_examples.json", "{broken", "as JSON"),
         ("many_shot_examples.json", '["text"]', "is not the many_shot_examples.json of PyRIT"),
         ("gc.csv", "other,columns\n1,2\n", "is not the gc.csv of talk pages"),

@@ -18,7 +18,8 @@ class Category:
     """One kind of harm.
 
     threshold: a text is flagged when the calibrated probability of the harm is at least this. Near the best
-    F1 on held-out fifths of the training; higher for profanity, which is worse to flag than to miss.
+    F1 on held-out fifths of the training; lower for self-harm, which is worse to miss than to flag, and
+    higher for profanity, which is worse to flag than to miss.
     learnt: whether the classifier has labels for it; else rules alone find it.
     """
 

@@ -50,7 +50,7 @@ _LETTERS = {"sexual": "S S3", "hate": "H H2", "violence": "V V2", "harassment": 
 
 
 def _openai(path: Path) -> Labelled:
-    for row in _json_lines(path):
+    for row in _json(path):
         labels = {}
         for category, letters in _LETTERS.items():
             known = [bool(row[letter]) for letter in letters.split() if row.get(letter) is not None]
@@ -169,7 +169,7 @@ _DECLINES = re.compile(
 
 def _red_team(path: Path) -> Labelled:
     """First requests whose first answer names a crime or a danger. The label is weak: nobody wrote it."""
-    for row in _json_lines(path):
+    for row in _json(path):
         turns = re.split(r"\n\n(?:Human|Assistant): ", row["chosen"])
         if len(turns) > 2 and _ASKS.search(turns[1]) and _DECLINES.search(turns[2]):
             yield turns[1].strip(), {"wrongdoing": True}
@@ -182,7 +182,7 @@ def _harmless_csv(path: Path) -> Labelled:
 
 
 def _harmless_lines(path: Path) -> Labelled:
-    for row in _json_lines(path):
+    for row in _json(path):
         yield row["instruction"], dict.fromkeys(learnt_categories(), False)
         for instance in row["instances"]:
             yield instance["output"], dict.fromkeys(learnt_categories(), False)
@@ -226,14 +226,11 @@ def _csv(path: Path) -> list[dict[str, str]]:
 
 
 def _json(path: Path) -> Any:
+    """What is in a .json file, or the list of what is in the lines of a .jsonl file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".jsonl":
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
+        return json.loads(text)
     except (OSError, UnicodeError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}.") from error
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    except (OSError, UnicodeError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON lines: {error}.") from error

@@ -1,4 +1,4 @@
-"""`tinyphi train nano | data-quality | educational | safety | break-fix`: what this project trains."""
+"""`tinyphi train nano | data-quality | educational | safety | break-fix | …`: what this project trains."""
 
 import argparse
 import json

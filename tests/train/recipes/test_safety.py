@@ -8,7 +8,7 @@ from tinyphi.errors import InputError
 from tinyphi.safety.labelled import Example
 from tinyphi.safety.metrics import calibration
 from tinyphi.train.recipes import safety
-from tinyphi.train.recipes.safety import calibrate, fit, train_filter
+from tinyphi.train.recipes.safety import best_threshold, calibrate, fit, train_filter
 
 
 def cloud(count=400, seed=0):
@@ -80,3 +80,9 @@ def test_a_category_learns_from_a_score_that_is_no_category():
 def test_too_little_data_is_refused():
     with pytest.raises(InputError, match="'hate' takes ten harmful"):
         train_filter([Example("x", {"hate": True}, "s", "train")], tell=lambda _: None)
+
+
+def test_the_best_threshold_is_the_one_of_the_highest_f1():
+    truth = torch.tensor([0, 0, 0, 1, 0, 1, 1.0])
+    chances = torch.tensor([0.1, 0.2, 0.3, 0.42, 0.5, 0.6, 0.9])  # from 0.35 on 3 hits, 1 false alarm
+    assert best_threshold(truth, chances) == "best F1 0.86 from 0.35 on: precision 0.75, recall 1.00"

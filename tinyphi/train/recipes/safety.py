@@ -27,11 +27,12 @@ from tinyphi.safety.classifier import COLUMNS, Classifier, features, save_classi
 from tinyphi.safety.filter import SafetyFilter
 from tinyphi.safety.heldout import BASELINES, Judged, as_report, judged, other_judges, write_report
 from tinyphi.safety.labelled import OWN, Example, all_examples
+from tinyphi.safety.metrics import counts
 from tinyphi.safety.policy import learnt_categories
 
 _DECAY = 1e-5  # of the weights; 3e-6 and 1e-4 were no better on held-out fifths of the training texts
 _NEAR = 2.0  # how strongly calibration is held to each category's own score
-_FOLDS, _STEPS = 5, 100
+_FOLDS, _STEPS = 5, 100  # at 40 steps the fit had not converged
 
 Floats = NDArray[np.float32]
 Row = tuple[NDArray[np.int64], Floats]  # the columns of a text, and their values
@@ -64,6 +65,10 @@ def train_filter(examples: Sequence[Example], tell: Callable[[str], object] = pr
         weights, bias = fit(_sparse(rows, inside), truth[inside], counted[inside])
         scores[outside] = _sparse(rows, outside) @ weights + bias
     mix, shift = calibrate(scores, truth[:, :-1], known[:, :-1])
+    for name, chances, real, is_known in zip(
+        names, (scores @ mix.T + shift).sigmoid().T, truth.T, known.T.bool(), strict=False
+    ):
+        tell(f"{name:12} {best_threshold(real[is_known], chances[is_known])}, on held-out fifths")
     weights, bias = fit(_sparse(rows, np.arange(len(rows))), truth, counted)
     return Classifier(names, idf, *(part.numpy() for part in (weights.T.contiguous(), bias, mix, shift)))
 
@@ -130,6 +135,16 @@ def calibrate(scores: Tensor, truth: Tensor, known: Tensor) -> tuple[Tensor, Ten
     return (mix.detach() / spread).float(), shift.detach().float()
 
 
+def best_threshold(truth: Tensor, chances: Tensor) -> str:
+    """Which twentieth is the best threshold by F1, and what it is worth. Both (n)."""
+    found = {twentieth / 20: counts(truth, chances >= twentieth / 20) for twentieth in range(1, 20)}
+    best = max(found, key=lambda threshold: found[threshold].f1)
+    return (
+        f"best F1 {found[best].f1:.2f} from {best:.2f} on: precision {found[best].precision:.2f}, "
+        f"recall {found[best].recall:.2f}"
+    )
+
+
 def run(data: Path, file: Path, tell: Callable[[str], object] = print) -> Classifier:
     """Train on the files of a folder and on requests from the small world; write the weights."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -166,26 +181,30 @@ def crossed(data: Path, baselines: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def add_command(recipes: Any) -> None:
-    """Add `safety` to the parser of `tinyphi train`."""
+    """Add `safety` and `safety-crossed` to the parser of `tinyphi train`."""
     parser = recipes.add_parser("safety", help="the safety filter's weights, from labelled texts")
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled files")
     parser.add_argument("--to", type=Path, required=True, help="the .safetensors file to write")
-    parser.add_argument(
-        "--crossed",
-        action="store_true",
-        help="train five times without a fifth, judge that fifth, write a JSON report and no weights",
-    )
-    parser.add_argument("--beside", nargs="*", choices=list(BASELINES), default=[], help="for --crossed")
     parser.set_defaults(run=_run)
+    parser = recipes.add_parser(
+        "safety-crossed", help="five such filters, each judged on a fifth it never saw"
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the labelled files")
+    parser.add_argument("--to", type=Path, required=True, help="JSON file for the report")
+    parser.add_argument("--beside", nargs="*", choices=list(BASELINES), default=[], help="other judges")
+    parser.set_defaults(run=_run_crossed)
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.crossed:
-        found = crossed(options.data, options.beside)
-        write_report(options.to, found)
-        print(found["text"])
-    else:
-        run(options.data, options.to)
+    run(options.data, options.to)
+    return 0
+
+
+def _run_crossed(options: argparse.Namespace) -> int:
+    options.to.parent.mkdir(parents=True, exist_ok=True)
+    found = crossed(options.data, options.beside)
+    write_report(options.to, found)
+    print(found["text"])
     return 0
 
 
